@@ -1,0 +1,281 @@
+"""One YAML file is one run: every setting of Stage I and Stage II, checked before anything starts.
+
+``configs/paper.yaml`` is faithful to arXiv 2602.11305, ``configs/default.yaml`` is what we
+recommend, ``configs/demo.yaml`` what ``misalign-bench demo`` runs. Unknown keys are refused.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from misalign_bench.errors import UserError
+from misalign_bench.records import Condition, Split
+
+SHIPPED = ("default", "paper", "demo", "demo-small")
+
+
+class Settings(BaseModel):
+    """Base of all configuration tables: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class SamplingSettings(Settings):
+    """Sampling parameters of one role; defaults as in the paper."""
+
+    temperature: float = Field(0.7, ge=0, le=2)
+    top_p: float = Field(0.9, gt=0, le=1)
+    max_tokens: int = Field(512, ge=1, le=131072)
+
+
+class PriceSettings(Settings):
+    """US dollars per million tokens."""
+
+    input: float = Field(ge=0)
+    output: float = Field(ge=0)
+    cached_input: float | None = Field(None, ge=0)
+
+
+class ModelSettings(Settings):
+    """A model: ``provider/name`` or, for an OpenAI-compatible server, ``openai/NAME@BASE_URL``."""
+
+    model: str
+    base_url: str = ""
+    key_variable: str = "OPENAI_API_KEY"
+    revision: str = ""
+    same_model: bool = False
+    category: Literal["general", "fine-tuned", "open-weight", "guardrail", ""] = ""
+    sampling: SamplingSettings | None = None
+    price: PriceSettings | None = None
+    concurrency: int | None = Field(None, ge=1, le=4096)
+    deadline: float = Field(120.0, gt=0)
+    retries: int = Field(5, ge=0, le=100)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, value: Any) -> Any:
+        """Accept ``openai/NAME@URL`` in place of a table, and split the URL off."""
+        table = {"model": value} if isinstance(value, str) else dict(value)
+        name = str(table.get("model", ""))
+        if "@http" in name and not table.get("base_url"):
+            name, _, url = name.partition("@http")
+            table |= {"model": name, "base_url": f"http{url}"}
+        return table
+
+    @field_validator("model")
+    @classmethod
+    def _has_provider(cls, value: str) -> str:
+        provider, _, name = value.partition("/")
+        if provider not in ("openai", "embedded", "simulated", "inspect") or not name:
+            raise ValueError(
+                f"unknown model {value!r}: write openai/NAME, embedded/NAME, simulated/BEHAVIOUR"
+                " or inspect/MODEL"
+            )
+        return value
+
+
+class SourceSettings(Settings):
+    """Where prompts come from. A relative path is relative to the YAML file."""
+
+    path: str = ""
+    dataset: str = ""
+    dataset_split: str = "train"
+    prompt_column: str = "prompt"
+    language: str | None = "en"
+    max_characters: int = Field(8000, ge=1)
+    limit: int | None = Field(None, ge=1)
+
+
+class RoleSettings(Settings):
+    """Which model plays which role (Stage I)."""
+
+    classifier: ModelSettings
+    expander: ModelSettings | None = None
+    generators: tuple[ModelSettings, ...] = Field(min_length=1)
+    evaluator: ModelSettings
+    allow_shared_roles: bool = False
+
+
+class ClassifySettings(Settings):
+    """``published`` keeps labels that came with the prompts; the others ask the classifier."""
+
+    method: Literal["embedding", "yesno", "joint", "published"] = "joint"
+    delta: float = Field(0.5, gt=0, lt=1)
+    candidates: int = Field(12, ge=1, le=111)
+
+
+class ExpandSettings(Settings):
+    """Expansion of rare domains to ``target`` prompts each; ``domains`` limits it to some."""
+
+    enabled: bool = True
+    target: int = Field(100, ge=0)
+    domains: tuple[str, ...] | None = None
+    per_request: int = Field(5, ge=1, le=50)
+    examples: int = Field(5, ge=1, le=20)
+    max_rounds: int = Field(10, ge=1)
+    sampling: SamplingSettings = SamplingSettings()
+
+
+class DeduplicateSettings(Settings):
+    """SimHash distance and, unless ``verify`` is null, the exact Jaccard a pair must reach."""
+
+    tau: int = Field(10, ge=0, le=32)
+    verify: float | None = Field(0.7, ge=0, le=1)
+
+
+class RespondSettings(Settings):
+    """Two-stage rejection sampling: ``draws`` a round, ``rounds`` of feedback after the first."""
+
+    draws: int = Field(3, ge=1, le=20)
+    rounds: int = Field(2, ge=0, le=10)
+    accept: Literal["first", "all"] = "first"
+    generators_per_prompt: int | None = Field(None, ge=1)
+    sampling: SamplingSettings = SamplingSettings()
+
+
+class JudgeSettings(Settings):
+    """How a judge is asked. ``auto`` takes log-probabilities for embedded models.
+
+    ``threshold`` is a fixed probability; None fits one per dimension on the calibration set, of
+    which ``calibration_items`` are used (None: all).
+    """
+
+    method: Literal["auto", "structured", "logprob"] = "auto"
+    framing: Literal["violates", "satisfies", "few_shot"] = "few_shot"
+    threshold: float | None = Field(None, ge=0, le=1)
+    calibration_items: int | None = Field(None, ge=30)
+    sampling: SamplingSettings = SamplingSettings(temperature=0.0, top_p=1.0, max_tokens=512)
+
+
+class SplitSettings(Settings):
+    """Shares of the splits; they sum to 1."""
+
+    train: float = Field(0.8, ge=0, le=1)
+    validation: float = Field(0.1, ge=0, le=1)
+    test: float = Field(0.1, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _sums_to_one(self) -> SplitSettings:
+        if abs(self.train + self.validation + self.test - 1) > 1e-9:
+            raise ValueError("the shares must sum to 1")
+        return self
+
+
+class PolicySettings(Settings):
+    """Domains for which misaligned draws are allowed after all (see ``prompts/policy.yaml``)."""
+
+    allow_domains: tuple[str, ...] = ()
+
+
+class BudgetSettings(Settings):
+    """Spending stops; a run that meets one ends resumable with exit code 3."""
+
+    max_cost: float | None = Field(None, ge=0)
+    max_calls: int | None = Field(None, ge=0)
+
+
+class ExportSettings(Settings):
+    """What the builder must say about the data set."""
+
+    licence: str = "other"
+    prompt_source: str = ""
+    prompt_licence: str = ""
+
+
+class BenchSettings(Settings):
+    """Stage II, used by ``misalign-bench demo`` and as defaults of ``misalign-bench bench``."""
+
+    targets: tuple[ModelSettings, ...] = ()
+    conditions: tuple[Condition, ...] = ("joint",)
+    splits: tuple[Split, ...] = ("test",)
+    epochs: int = Field(3, ge=1, le=100)
+    judge: JudgeSettings = JudgeSettings(sampling=SamplingSettings())
+    grain: Literal["pair", "paper"] = "pair"
+    resamples: int = Field(2000, ge=0)
+    allow_shared_roles: bool = False
+
+
+class RunSettings(Settings):
+    """A whole run."""
+
+    name: str = "savacu"
+    seed: int = 0
+    source: SourceSettings
+    roles: RoleSettings
+    classify: ClassifySettings = ClassifySettings()
+    expand: ExpandSettings = ExpandSettings()
+    deduplicate: DeduplicateSettings = DeduplicateSettings()
+    respond: RespondSettings = RespondSettings()
+    judge: JudgeSettings = JudgeSettings()
+    split: SplitSettings = SplitSettings()
+    policy: PolicySettings = PolicySettings()
+    budget: BudgetSettings = BudgetSettings()
+    export: ExportSettings = ExportSettings()
+    bench: BenchSettings = BenchSettings()
+
+
+def load(source: str | Path) -> RunSettings:
+    """Read a configuration: a YAML file, or the name of a shipped one (``default``, ``demo`` …).
+
+    ``source.path`` comes back resolved against the file's folder.
+
+    Raises:
+        UserError: missing or unreadable file, broken YAML, unknown key, value out of range.
+    """
+    import yaml
+
+    path = locate(source)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError(
+            "no such configuration", where=str(source), mend=f"Shipped ones: {', '.join(SHIPPED)}"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot be read: {error}", where=str(source)) from None
+    try:
+        table = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"not valid YAML: {error}", where=str(source)) from None
+    return parse(table, where=str(source), folder=path.parent)
+
+
+def locate(source: str | Path) -> Path:
+    """The file that a configuration argument names."""
+    if str(source) in SHIPPED:
+        return Path(__file__).parent / "configs" / f"{source}.yaml"
+    return Path(source)
+
+
+def parse(table: Any, *, where: str, folder: Path) -> RunSettings:
+    """Check a configuration table; ``where`` names it in errors.
+
+    Raises:
+        UserError: the first few things that are wrong with it, in one line.
+    """
+    if not isinstance(table, dict):
+        raise UserError("a configuration is a table of settings", where=where)
+    try:
+        settings = RunSettings.model_validate(table)
+    except ValidationError as error:
+        raise UserError(explain(error), where=where) from None
+    if settings.source.path and not Path(settings.source.path).is_absolute():
+        path = str(folder / settings.source.path)
+        update = {"source": settings.source.model_copy(update={"path": path})}
+        settings = settings.model_copy(update=update)
+    return settings
+
+
+def explain(error: ValidationError) -> str:
+    """One line for a pydantic error: ``respond.draws: Input should be …; …`` (at most three)."""
+    parts = []
+    for problem in error.errors()[:3]:
+        place = ".".join(str(part) for part in problem["loc"])
+        message = str(problem["msg"]).removeprefix("Value error, ")
+        if problem["type"] == "extra_forbidden":
+            message = "unknown key"
+        parts.append(f"{place}: {message}" if place else message)
+    return "; ".join(parts)

@@ -1,0 +1,1 @@
+"""Models behind one protocol: OpenAI-compatible, embedded, inspect and simulated providers."""
