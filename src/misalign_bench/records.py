@@ -1,7 +1,6 @@
 """The records that flow through the house, and the values that stand for a failure.
 
 ``Prompt -> LabelledPrompt -> Candidate -> Pair -> Item -> Verdict -> Score``; a failure is a
-``Prompt -> LabelledPrompt -> Candidate -> Pair -> Item -> Verdict -> Score``; a failure is a
 ``Dropped``, a ``Pending`` or an ``Unscored``. Definitions: ``docs/contract.md``. All records are
 frozen and slotted; a step returns a new one.
 """

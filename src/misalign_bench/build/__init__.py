@@ -1,0 +1,1 @@
+"""Stage I: from prompts to SaVaCu."""

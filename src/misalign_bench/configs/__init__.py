@@ -1,0 +1,1 @@
+"""Shipped configurations and the demo's prompts."""

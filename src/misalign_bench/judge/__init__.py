@@ -1,0 +1,1 @@
+"""Is this response misaligned? Verdict forms, prompting, calibration."""

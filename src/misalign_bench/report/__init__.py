@@ -1,0 +1,1 @@
+"""The HTML page, tables and the data set card."""

@@ -1,0 +1,1 @@
+"""The domains that prompts are labelled with: ``domains.yaml`` and its loader."""
