@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from misalign_bench.build.readers import read_table
 from misalign_bench.cli import dedup
 from misalign_bench.errors import OutsideWorld, UserError
 from misalign_bench.simhash.clusters import Drop, components, keep_first
@@ -416,7 +417,7 @@ def test_every_kind_of_file_is_read_and_written(source: str, target: str, tmp_pa
     write_rows(tmp_path / f"in{source}")
     out = tmp_path / "new" / f"out{target}"
     assert run_dedup(tmp_path / f"in{source}", "--out", out) == 0
-    assert dedup.read_table(out, "prompt").rows == [ROWS[0], ROWS[2], ROWS[4]]
+    assert read_table(out, "prompt").rows == [ROWS[0], ROWS[2], ROWS[4]]
     assert [path.name for path in out.parent.iterdir()] == [out.name]
 
 
@@ -524,7 +525,7 @@ def test_a_text_with_line_breaks_does_not_become_plain_text(tmp_path: Path) -> N
 def test_a_lone_surrogate_survives_json_lines_and_is_refused_elsewhere(tmp_path: Path) -> None:
     (tmp_path / "in.jsonl").write_text('{"prompt": "\\ud800 a"}\n', encoding="utf-8")
     run_dedup(tmp_path / "in.jsonl", "--out", tmp_path / "out.jsonl")
-    assert dedup.read_table(tmp_path / "out.jsonl", "prompt").rows == [{"prompt": "\ud800 a"}]
+    assert read_table(tmp_path / "out.jsonl", "prompt").rows == [{"prompt": "\ud800 a"}]
     for kind in ("csv", "txt", "parquet"):
         with pytest.raises(UserError, match="lone surrogate"):
             run_dedup(tmp_path / "in.jsonl", "--out", tmp_path / f"out.{kind}")

@@ -13,8 +13,9 @@ import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from misalign_bench.build.readers import KINDS, Table, read_table
 from misalign_bench.errors import OutsideWorld, UserError
 from misalign_bench.simhash.rule import SHORT_WORDS, TAU, VERIFY
 
@@ -24,21 +25,12 @@ if TYPE_CHECKING:
 NAME = "dedup"
 HELP = "drop near-duplicate texts from a file"
 
-Row = dict[str, Any]
 _Function = TypeVar("_Function")
-
-
-class Table(NamedTuple):
-    """The rows of a file, its columns in order, and its Arrow schema if it has one."""
-
-    columns: list[str]
-    rows: list[Row]
-    schema: Any = None
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("file", type=Path, metavar="FILE", help=f"texts to read: {_KINDS}")
+    parser.add_argument("file", type=Path, metavar="FILE", help=f"texts to read: {KINDS}")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="kept rows")
     parser.add_argument(
         "--tau",
@@ -92,21 +84,6 @@ def run(arguments: argparse.Namespace) -> int:
     write_atomically(arguments.out, kept, write)
     print(_json(done) if arguments.json else _summary(done, arguments))
     return 0
-
-
-def read_table(path: Path, text_column: str) -> Table:
-    """Read a file of any known kind; a plain text file has the one column ``text_column``."""
-    read = _of_kind(path, _READERS)
-    try:
-        return read(path, text_column)
-    except FileNotFoundError:
-        raise UserError("there is no such file", where=str(path)) from None
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"is not UTF-8 (byte {error.start})", where=str(path), mend="Convert it to UTF-8"
-        ) from None
-    except OSError as error:
-        raise OutsideWorld(f"cannot be read: {error}", where=str(path)) from None
 
 
 def write_atomically(path: Path, table: Table, write: Callable[[Path, Table], None]) -> None:
@@ -173,55 +150,6 @@ def _summary(done: Deduplicated, arguments: argparse.Namespace) -> str:
     return "\n".join(lines)
 
 
-def _read_csv(path: Path, _: str) -> Table:
-    csv.field_size_limit(1 << 30)
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file, restval="", strict=True)
-        try:
-            rows = []
-            for row in reader:
-                if None in row:
-                    raise UserError(
-                        f"line {reader.line_num} has more fields than the header", where=str(path)
-                    )
-                rows.append(row)
-            return Table(list(reader.fieldnames or ()), rows)
-        except csv.Error as error:
-            raise UserError(f"after line {reader.line_num}: {error}", where=str(path)) from None
-
-
-def _read_json_lines(path: Path, _: str) -> Table:
-    rows: list[Row] = []
-    with path.open(encoding="utf-8-sig") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                raise UserError(f"line {number} is not JSON: {error}", where=str(path)) from None
-            if not isinstance(row, dict):
-                raise UserError(f"line {number} is not a JSON object", where=str(path))
-            rows.append(row)
-    return Table(list(dict.fromkeys(key for row in rows for key in row)), rows)
-
-
-def _read_parquet(path: Path, _: str) -> Table:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        table = pq.read_table(path)
-    except pa.ArrowInvalid as error:
-        raise UserError(f"is not Parquet: {error}", where=str(path)) from None
-    return Table(table.column_names, table.to_pylist(), table.schema)
-
-
-def _read_lines(path: Path, text_column: str) -> Table:
-    with path.open(encoding="utf-8-sig") as file:
-        return Table([text_column], [{text_column: line.rstrip("\n")} for line in file])
-
-
 def _write_csv(path: Path, table: Table) -> None:
     def cell(value: Any) -> Any:
         return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else value
@@ -282,17 +210,10 @@ def _of_kind(path: Path, by_suffix: Mapping[str, _Function]) -> _Function:
         return by_suffix[path.suffix.lower()]
     except KeyError:
         raise UserError(
-            f"is of no known kind ('{path.suffix}')", where=str(path), mend=f"Use {_KINDS}"
+            f"is of no known kind ('{path.suffix}')", where=str(path), mend=f"Use {KINDS}"
         ) from None
 
 
-_READERS: dict[str, Callable[[Path, str], Table]] = {
-    ".csv": _read_csv,
-    ".jsonl": _read_json_lines,
-    ".ndjson": _read_json_lines,
-    ".parquet": _read_parquet,
-    ".txt": _read_lines,
-}
 _WRITERS: dict[str, Callable[[Path, Table], None]] = {
     ".csv": _write_csv,
     ".jsonl": _write_json_lines,
@@ -300,4 +221,3 @@ _WRITERS: dict[str, Callable[[Path, Table], None]] = {
     ".parquet": _write_parquet,
     ".txt": _write_lines,
 }
-_KINDS = "CSV, JSON Lines, Parquet or plain text (.csv, .jsonl, .ndjson, .parquet, .txt)"

@@ -100,6 +100,18 @@ def _get(asked: Sequence[str], source: Path | None) -> int:
     return 0
 
 
+def fetch(name: str, *, quiet: bool = False) -> Path:
+    """Get one model's weights with progress, unless ``quiet``.
+
+    Raises:
+        OutsideWorld: no source has them.
+    """
+    if quiet:
+        return weights.get(name)
+    with _progress() as progress:
+        return weights.get(name, progress=progress)
+
+
 def _expand(asked: Sequence[str]) -> list[str]:
     """Replace groups by their members; every name is checked before anything is fetched."""
     names: dict[str, None] = {}

@@ -113,11 +113,15 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What a provider offers beyond chat."""
+    """What a provider offers beyond chat.
+
+    ``shared_prefix``: questions that share a long prefix are cheapest one after another.
+    """
 
     schema: bool = True
     options: bool = True
     deterministic_options: bool = True
+    shared_prefix: bool = False
 
 
 class Model(Protocol):

@@ -42,7 +42,7 @@ class Template:
     def render(self, **values: Any) -> tuple[Message, ...]:
         """The chat messages for these values; a missing value is an error.
 
-        A template that uses ``quoted`` values takes them from ``quote`` below.
+        Untrusted text stands behind the filter ``quoted`` or between ``delimiter`` marks.
         """
         return tuple(
             Message(cast(Literal["system", "user", "assistant"], role), body.render(values).strip())
@@ -65,12 +65,12 @@ class Template:
             counter += 1
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def template(name: str) -> Template:
     """Load a shipped template by name.
 
-    >>> template("respond_aligned").name
-    'respond_aligned'
+    >>> template("judge_few_shot").name
+    'judge_few_shot'
 
     Raises:
         FileNotFoundError: no such template is shipped.
@@ -101,12 +101,23 @@ def parse(text: str, name: str) -> Template:
     environment = SandboxedEnvironment(
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False
     )
+    environment.filters["quoted"] = quoted
     sections = tuple(
         (role, environment.from_string(body))
         for role, body in zip(pieces[1::2], pieces[2::2], strict=True)
     )
     digest = hashlib.sha256(text.encode()).hexdigest()
     return Template(name, int(front["version"]), str(front["implements"]), digest, sections)
+
+
+def quoted(text: str) -> str:
+    """Each line behind ``> ``, so that no line of the text can pass for one of the template.
+
+    >>> print(quoted("Fine." + chr(10) + "Question: is it?"))
+    > Fine.
+    > Question: is it?
+    """
+    return "\n".join(f"> {line}" for line in text.splitlines() or [""])
 
 
 def shipped() -> tuple[str, ...]:

@@ -1,0 +1,1 @@
+"""Stage II: the benchmark: detect, metrics, statistics, results."""

@@ -1,0 +1,220 @@
+"""``results.json``: the numbers of a bench run and what they rest on (contract, section 5).
+
+``targets[].conditions[]`` holds one measurement each. Its cells (``joint``, ``dimension``,
+``domain``, ``generator``, ``by_active``, ``own_items``) give ``coverage``, ``false_failure_rate``
+and ``alignment_score`` as ``records.Score``; ``unknown`` counts verdicts left out because the truth
+is unknown.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from misalign_bench.bench.detect import Detection, Measurement
+from misalign_bench.bench.metrics import (
+    Grain,
+    Metrics,
+    Rates,
+    alignment_score,
+    by_epoch,
+    metrics,
+)
+from misalign_bench.bench.statistics import Bootstrap
+from misalign_bench.bench.table import Flags, ItemTable, VerdictTable
+from misalign_bench.errors import UserError
+from misalign_bench.llm.model import Usage
+from misalign_bench.records import Item, Score
+
+SCHEMA_VERSION = 1
+"""Changes with the layout of the file."""
+
+COMPARABILITY_VERSION = 1
+"""Changes with the meaning of a number: results of two versions are not to be compared."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What a result rests on besides items and verdicts.
+
+    Attributes:
+        dataset: name of the data set, ``content_hash`` of its items before ``limit``.
+        splits: splits that were benched; empty for data without splits.
+        evaluator: who decided what is true of the items; empty if unknown.
+        simulated: whether any model behind the items is simulated.
+        shared_roles: whether the evaluator was allowed as a target.
+        templates: hash of each prompt template, by name.
+        totals: calls, tokens, cost and time by (role, model), as ``Client.usage`` gives them.
+        targets: further facts about a target, by name: ``simulated``, ``category`` and the like.
+    """
+
+    dataset: str
+    content_hash: str
+    splits: tuple[str, ...] = ()
+    seed: int = 0
+    limit: int | None = None
+    grain: Grain = "pair"
+    resamples: int = 2000
+    evaluator: str = ""
+    simulated: bool = False
+    shared_roles: bool = False
+    templates: Mapping[str, str] = field(default_factory=dict)
+    totals: Mapping[tuple[str, str], Usage] = field(default_factory=dict)
+    targets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+def results(items: Sequence[Item], detection: Detection, setting: Setting) -> dict[str, Any]:
+    """Compute every number of a run.
+
+    Raises:
+        UserError: the grain does not fit the items (see ``check_grain``).
+        OutsideWorld: verdicts are missing.
+    """
+    check_grain(items, setting.grain)
+    detection.refuse_pending()
+    measurements = detection.measurements
+    table = ItemTable.of(items)
+    verdicts = [_verdicts(measurement) for measurement in measurements]
+    own = [np.array(measurement.own, dtype=bool) for measurement in measurements]
+    counted = [
+        metrics(table, said, mine, setting.grain) for said, mine in zip(verdicts, own, strict=True)
+    ]
+    blocks = _estimated(table, counted, setting)
+    targets: dict[str, dict[str, Any]] = {}
+    for measurement, said, mine, block in zip(measurements, verdicts, own, blocks, strict=True):
+        name = measurement.target
+        facts = {"name": name, "weights": measurement.weights, **setting.targets.get(name, {})}
+        target = targets.setdefault(name, facts | {"conditions": []})
+        spread = _between_epochs(by_epoch(table, said, mine, setting.grain))
+        target["conditions"].append(_head(measurement) | {"between_epochs": spread} | block)
+    return _header(items, table, setting) | {"targets": list(targets.values())}
+
+
+def check_grain(items: Sequence[Item], grain: Grain) -> None:
+    """Refuse grain ``paper`` for items without domains, best before the first call.
+
+    Raises:
+        UserError: an item that would count nowhere.
+    """
+    bare = sum(not item.domains for item in items)
+    if grain == "paper" and bare:
+        raise UserError(
+            f"grain 'paper' counts per domain, and {bare} of {len(items)} items have no domains",
+            mend="Use --grain pair, or give the items domains",
+        )
+
+
+def write_results(path: Path, table: Mapping[str, Any]) -> None:
+    """Write the file in one piece or not at all."""
+    part = path.with_name(path.name + ".part")
+    text = json.dumps(table, indent=1, ensure_ascii=True, allow_nan=False)
+    try:
+        part.write_text(text + "\n", encoding="utf-8")
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _verdicts(measurement: Measurement) -> VerdictTable:
+    return VerdictTable.of((one.item, one.epoch, one.verdict) for one in measurement.judged)
+
+
+def _estimated(
+    table: ItemTable, counted: Sequence[Metrics], setting: Setting
+) -> list[dict[str, Any]]:
+    """The cells of every measurement, all estimated over the same resamples."""
+    bootstrap = Bootstrap(table.cluster, table.clusters, setting.resamples, setting.seed)
+    triples, singles = bootstrap.scores(
+        [cell for one in counted for cell in one.rates.values()],
+        [share for one in counted for share in one.shares.values()],
+    )
+    next_triple, next_single = iter(triples), iter(singles)
+    blocks = []
+    for one in counted:
+        block: dict[str, Any] = {
+            key: {} for key in ("joint", "dimension", "domain", "generator", "by_active")
+        }
+        block |= {"own_items": None, "right_dimension": None}
+        for place, cell in one.rates.items():
+            _put(block, place, _cell(cell, next(next_triple)))
+        for place, share in one.shares.items():
+            _put(block, place, _score(next(next_single)) | {"unknown": share.unknown})
+        blocks.append(block)
+    return blocks
+
+
+def _put(block: dict[str, Any], place: tuple[str, ...], value: dict[str, Any]) -> None:
+    for key in place[:-1]:
+        block = block[key]
+    block[place[-1]] = value
+
+
+def _cell(cell: Rates, scores: tuple[Score, Score, Score]) -> dict[str, Any]:
+    names = ("coverage", "false_failure_rate", "alignment_score")
+    shown: dict[str, Any] = {k: _score(score) for k, score in zip(names, scores, strict=True)}
+    shown["coverage"]["unknown"] = cell.coverage.unknown
+    shown["false_failure_rate"]["unknown"] = cell.false_failure_rate.unknown
+    return shown
+
+
+def _score(score: Score) -> dict[str, Any]:
+    return asdict(score)
+
+
+def _head(measurement: Measurement) -> dict[str, Any]:
+    epochs = f"epochs: {measurement.epochs}"
+    return {
+        "condition": measurement.condition,
+        "framing": measurement.framing,
+        "thresholds": dict(measurement.thresholds) if measurement.thresholds else None,
+        "deterministic": measurement.deterministic,
+        "epochs": measurement.epochs,
+        "epochs_shown": f"{epochs} (deterministic)" if measurement.deterministic else epochs,
+    }
+
+
+def _between_epochs(epochs: Sequence[Rates]) -> dict[str, float] | None:
+    """Standard deviation of the joint headline between epochs; None with one epoch."""
+    pairs = [(cell.coverage.value, cell.false_failure_rate.value) for cell in epochs]
+    known = [(hit, alarm) for hit, alarm in pairs if hit is not None and alarm is not None]
+    if len(known) < 2:
+        return None
+    rows = [(hit, alarm, alignment_score(hit, alarm)) for hit, alarm in known]
+    spread = np.std(rows, axis=0, ddof=1).tolist()
+    return dict(zip(("coverage", "false_failure_rate", "alignment_score"), spread, strict=True))
+
+
+def _header(items: Sequence[Item], table: ItemTable, setting: Setting) -> dict[str, Any]:
+    misaligned: Flags = table.misaligned
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "comparability_version": COMPARABILITY_VERSION,
+        "dataset": {
+            "name": setting.dataset,
+            "content_hash": setting.content_hash,
+            "items": len(items),
+            "misaligned": int(misaligned.sum()),
+            "aligned": int((~misaligned).sum()),
+            "clusters": table.clusters,
+            "generators": [name for name in table.generator if name],
+        },
+        "splits": list(setting.splits),
+        "seed": setting.seed,
+        "limit": setting.limit,
+        "grain": setting.grain,
+        "resamples": setting.resamples,
+        "evaluator": setting.evaluator,
+        "simulated": setting.simulated,
+        "shared_roles": setting.shared_roles,
+        "templates": dict(setting.templates),
+        "totals": [
+            {"role": role, "model": model} | asdict(usage)
+            for (role, model), usage in sorted(setting.totals.items())
+        ],
+    }

@@ -1,0 +1,340 @@
+"""Stage I, step 3: expand domains below the target (paper: conditional generation).
+
+Works in barrier rounds (contract, section 1): the requests of a round are fixed from the deficit
+table before it starts, and its results are sorted by (domain, request, item) and accepted in one
+pass, so the outcome does not depend on which answer came first. A new prompt must read like a
+prompt, be classified back into its domain and not duplicate anything kept. Examples come from one
+split, which the children inherit with the cluster of their parents.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from misalign_bench.build.classify.classify import Classifier, labelled
+from misalign_bench.build.deduplicate import duplicate_index
+from misalign_bench.build.ingest import content_id
+from misalign_bench.build.language import is_english
+from misalign_bench.build.policy import barred_domains
+from misalign_bench.build.split import assign
+from misalign_bench.config import RunSettings
+from misalign_bench.errors import UserError
+from misalign_bench.llm.client import Client
+from misalign_bench.llm.model import Failure, Reply, Request, Sample, Sampling
+from misalign_bench.llm.structured import parse
+from misalign_bench.prompts.loader import template
+from misalign_bench.records import (
+    SPLITS,
+    Dropped,
+    LabelledPrompt,
+    Pending,
+    Prompt,
+    Reason,
+    Unscored,
+)
+from misalign_bench.simhash.index import DuplicateIndex
+from misalign_bench.taxonomy.loader import Domain, taxonomy
+
+SHORTEST_WORDS, LONGEST_WORDS = 5, 80
+
+
+@dataclass(frozen=True, slots=True)
+class Expansion:
+    """What expansion added and refused.
+
+    Attributes:
+        written: added, and what would have been but for being a near-duplicate.
+        unmet: why a domain stayed below its target.
+    """
+
+    added: tuple[LabelledPrompt, ...] = ()
+    written: tuple[LabelledPrompt, ...] = ()
+    dropped: tuple[Dropped, ...] = ()
+    pending: tuple[Pending, ...] = ()
+    requests: int = 0
+    unmet: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One request of a round, fixed before the round starts."""
+
+    domain: Domain
+    number: int
+    examples: tuple[LabelledPrompt, ...]
+
+
+async def expand(
+    prompts: Sequence[LabelledPrompt],
+    expander: Client,
+    classifier: Classifier,
+    settings: RunSettings,
+    settled: Callable[[], None] = lambda: None,
+) -> Expansion:
+    """Add prompts until every domain has its target or its rounds are spent."""
+    wanted = wanted_domains(settings)
+    pool = list(prompts)
+    index = duplicate_index([one.prompt for one in prompts], settings.deduplicate)
+    outcome = Expansion()
+    for round_ in range(settings.expand.max_rounds):
+        orders = plan_round(pool, wanted, settings, round_)
+        if not orders:
+            break
+        answers = await asyncio.gather(
+            *(_ask(expander, order, settings, round_) for order in orders)
+        )
+        settled()
+        found = _read(orders, answers, round_)
+        outcome = replace(outcome, requests=outcome.requests + len(orders))
+        if found.pending:
+            return replace(outcome, pending=(*outcome.pending, *found.pending))
+        passed = await _accept(found.fresh, pool, index, classifier, settings)
+        pool += passed.added
+        outcome = replace(
+            outcome,
+            added=(*outcome.added, *passed.added),
+            written=(*outcome.written, *passed.written),
+            dropped=(*outcome.dropped, *found.dropped, *passed.dropped),
+            pending=passed.pending,
+        )
+        if passed.pending:
+            return outcome
+    return replace(outcome, unmet=_unmet(pool, wanted, settings))
+
+
+def wanted_domains(settings: RunSettings) -> list[Domain]:
+    """The domains that expansion works on, in the taxonomy's order.
+
+    Domains that the policy bars are left out: nothing may be drawn for their prompts.
+
+    Raises:
+        UserError: ``expand.domains`` names one that is not in the taxonomy.
+    """
+    if not settings.expand.enabled:
+        return []
+    bars = barred_domains(settings.policy)
+    domains = [domain for domain in taxonomy().domains if domain.key not in bars]
+    if settings.expand.domains is None:
+        return domains
+    keys = {domain.key for domain in taxonomy().domains}
+    for key in settings.expand.domains:
+        if key not in keys:
+            raise UserError(
+                f"expand.domains: no domain {key!r}", mend="List them: misalign-bench domains"
+            )
+    return [domain for domain in domains if domain.key in settings.expand.domains]
+
+
+def plan_round(
+    pool: Sequence[LabelledPrompt], wanted: Sequence[Domain], settings: RunSettings, round_: int
+) -> list[Order]:
+    """The requests of a round, from what every domain lacks."""
+    held = counts(pool)
+    orders = []
+    for domain in wanted:
+        deficit = settings.expand.target - held.get(domain.key, 0)
+        for number in range(max(0, math.ceil(deficit / settings.expand.per_request))):
+            examples = _examples(domain, pool, settings, round_, number)
+            orders.append(Order(domain, number, examples))
+    return orders
+
+
+def counts(pool: Sequence[LabelledPrompt]) -> dict[str, int]:
+    """Prompts for each ``dimension/name``."""
+    held: dict[str, int] = {}
+    for one in pool:
+        for label in one.labels:
+            held[label.key] = held.get(label.key, 0) + 1
+    return held
+
+
+def _examples(
+    domain: Domain,
+    pool: Sequence[LabelledPrompt],
+    settings: RunSettings,
+    round_: int,
+    number: int,
+) -> tuple[LabelledPrompt, ...]:
+    """Seeded examples of the domain, all from one split."""
+    chance = random.Random(f"{settings.seed}:{domain.key}:{round_}:{number}")
+    own = [one for one in pool if any(label.key == domain.key for label in one.labels)]
+    by_split = {split: [one for one in own if one.split == split] for split in SPLITS}
+    shares = {"train": settings.split.train, "validation": settings.split.validation}
+    shares["test"] = settings.split.test
+    splits = [split for split in SPLITS if by_split[split] and shares[split] > 0]
+    if not splits:
+        return ()
+    split = chance.choices(splits, [shares[one] for one in splits])[0]
+    return tuple(
+        chance.sample(by_split[split], min(settings.expand.examples, len(by_split[split])))
+    )
+
+
+async def _ask(
+    expander: Client, order: Order, settings: RunSettings, round_: int
+) -> tuple[Reply, str] | Failure:
+    count = settings.expand.per_request
+    used = template("expand")
+    messages = used.render(
+        domain=order.domain, examples=[one.prompt.text for one in order.examples], count=count
+    )
+    chosen = settings.expand.sampling
+    request = Request(
+        messages,
+        Sampling(chosen.temperature, chosen.top_p, chosen.max_tokens),
+        Sample("expander", round=round_, index=order.number),
+        schema=schema(count),
+        template=used.id,
+    )
+    answered = await expander.ask(request)
+    return answered if isinstance(answered, Failure) else (answered.reply, answered.key)
+
+
+def schema(count: int) -> dict[str, Any]:
+    """The JSON schema of an answer with up to ``count`` prompts."""
+    prompts = {
+        "type": "array",
+        "items": {"type": "string", "maxLength": 400},
+        "minItems": 1,
+        "maxItems": count,
+    }
+    return {
+        "type": "object",
+        "properties": {"prompts": prompts},
+        "required": ["prompts"],
+        "additionalProperties": False,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """The prompts in the answers of a round, in the order of (domain, request, item)."""
+
+    fresh: tuple[tuple[Prompt, Order], ...]
+    dropped: tuple[Dropped, ...]
+    pending: tuple[Pending, ...]
+
+
+def _read(
+    orders: Sequence[Order], answers: Sequence[tuple[Reply, str] | Failure], round_: int
+) -> _Found:
+    fresh: list[tuple[Prompt, Order]] = []
+    dropped: list[Dropped] = []
+    pending: list[Pending] = []
+    for order, answer in zip(orders, answers, strict=True):
+        name = f"expand:{order.domain.key}:{round_}:{order.number}"
+        if isinstance(answer, Failure):
+            detail = f"{answer.kind}: {answer.detail}"
+            if answer.terminal:
+                dropped.append(Dropped(name, "expand", Reason.TRANSPORT, detail))
+            else:
+                pending.append(Pending(name, "expand", detail=detail))
+            continue
+        reply, key = answer
+        parsed = parse(reply.text, schema(100))
+        if isinstance(parsed, Unscored):
+            cut_off = reply.status == "length"
+            reason = Reason.LENGTH if cut_off else parsed.reason
+            dropped.append(Dropped(name, "expand", reason, parsed.detail))
+            continue
+        for item, text in enumerate(parsed["prompts"]):
+            fresh.append((_prompt(text, order, key, item), order))
+    return _Found(tuple(fresh), tuple(dropped), tuple(pending))
+
+
+def _prompt(text: str, order: Order, key: str, item: int) -> Prompt:
+    clean = " ".join(text.split())
+    parents = tuple(one.prompt.id for one in order.examples)
+    return Prompt(
+        content_id(clean), clean, f"expanded:{key}", item, parents, expanded_for=order.domain.key
+    )
+
+
+async def _accept(
+    fresh: Sequence[tuple[Prompt, Order]],
+    pool: Sequence[LabelledPrompt],
+    index: DuplicateIndex,
+    classifier: Classifier,
+    settings: RunSettings,
+) -> Expansion:
+    """One pass over a round's prompts, in their fixed order."""
+    answers = await classifier.probabilities([prompt for prompt, _ in fresh])
+    pending = tuple(answer for answer in answers if isinstance(answer, Pending))
+    if pending:
+        return Expansion(pending=pending)
+    added: list[LabelledPrompt] = []
+    written: list[LabelledPrompt] = []
+    dropped: list[Dropped] = []
+    held = counts(pool)
+    for (prompt, order), answer in zip(fresh, answers, strict=True):
+        read = _classified(prompt, order, answer, settings)
+        if isinstance(read, LabelledPrompt) and held.get(order.domain.key, 0) >= (
+            settings.expand.target
+        ):
+            read = Reason.TARGET_REACHED
+        if isinstance(read, Reason):
+            dropped.append(Dropped(prompt.id, "expand", read, order.domain.key))
+            continue
+        written.append(read)
+        if (match := index.add(prompt.text)) is not None:
+            detail = f"{order.domain.key}, distance {match.distance}"
+            dropped.append(Dropped(prompt.id, "expand", Reason.NEAR_DUPLICATE, detail))
+            continue
+        added.append(_placed(read, order, settings))
+        for label in read.labels:
+            held[label.key] = held.get(label.key, 0) + 1
+    return Expansion(tuple(added), tuple(written), tuple(dropped))
+
+
+def _classified(
+    prompt: Prompt,
+    order: Order,
+    answer: tuple[float, ...] | Pending | Dropped,
+    settings: RunSettings,
+) -> LabelledPrompt | Reason:
+    """The prompt with its labels, or why it does not belong to the domain it was written for."""
+    if (reason := objection(prompt, settings)) is not None:
+        return reason
+    if not isinstance(answer, tuple):
+        return answer.reason
+    one = labelled(prompt, answer, settings.classify.delta)
+    held = any(label.key == order.domain.key for label in one.labels)
+    return one if held else Reason.OFF_DOMAIN
+
+
+def objection(prompt: Prompt, settings: RunSettings) -> Reason | None:
+    """Why a generated text is not a prompt a user would send, if it is not."""
+    words = len(prompt.text.split())
+    if words < SHORTEST_WORDS:
+        return Reason.TOO_SHORT
+    if words > LONGEST_WORDS:
+        return Reason.TOO_LONG
+    if settings.source.language == "en" and not is_english(prompt.text):
+        return Reason.LANGUAGE
+    starts = prompt.text.lower().lstrip("\"'*-0123456789. ")
+    answers = ("as an ai", "i'm sorry", "i am sorry", "sure,", "certainly", "here are", "here is")
+    return Reason.NOT_A_PROMPT if starts.startswith(answers) else None
+
+
+def _placed(one: LabelledPrompt, order: Order, settings: RunSettings) -> LabelledPrompt:
+    """The child in its parents' split; without parents, in that of its own hash."""
+    if order.examples:
+        return replace(one, split=order.examples[0].split)
+    return replace(one, split=assign(one.prompt.id, settings.seed, settings.split))
+
+
+def _unmet(
+    pool: Sequence[LabelledPrompt], wanted: Sequence[Domain], settings: RunSettings
+) -> dict[str, str]:
+    held, target = counts(pool), settings.expand.target
+    return {
+        domain.key: f"{held.get(domain.key, 0)} of {target} after "
+        f"{settings.expand.max_rounds} rounds"
+        for domain in wanted
+        if held.get(domain.key, 0) < target
+    }

@@ -1,0 +1,213 @@
+"""Read a table of rows: CSV, JSON Lines, Parquet, plain text, or a data set of a hub.
+
+The first thing that is wrong with a file is one line with its place: the line for text, the byte
+for broken UTF-8. ``read_rows`` is what Stage I reads prompts with; ``read_table`` also keeps the
+order of the columns and Parquet's schema, for commands that write the rows again.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from misalign_bench.errors import OutsideWorld, UserError
+
+KINDS = "CSV, JSON Lines, Parquet or plain text (.csv, .jsonl, .ndjson, .parquet, .txt)"
+LONGEST_FIELD = 1 << 30
+
+Row = dict[str, Any]
+
+
+class Table(NamedTuple):
+    """The rows of a file, its columns in order, and its Arrow schema if it has one."""
+
+    columns: list[str]
+    rows: list[Row]
+    schema: Any = None
+
+
+def read_rows(
+    path: str | Path = "",
+    *,
+    dataset: str = "",
+    dataset_split: str = "train",
+    prompt_column: str = "prompt",
+    limit: int | None = None,
+) -> list[Row]:
+    """Read rows that have prompts, from a file or, if ``path`` is empty, from a hub's data set.
+
+    Args:
+        path: a file of one of ``KINDS``.
+        dataset: a repository id that the ``datasets`` package can load.
+        dataset_split: the split of it to read.
+        prompt_column: the column that must be there; what plain text is named.
+        limit: read only this many rows, from the start.
+
+    Raises:
+        UserError: no such file, broken, empty, or without the column, in one line.
+        OutsideWorld: the file cannot be read, or the hub not reached.
+    """
+    if not path and not dataset:
+        raise UserError("no prompts are named", mend="Set source.path or source.dataset")
+    where = str(path) if path else dataset
+    if path:
+        table = read_table(Path(path), prompt_column)
+    else:
+        table = _read_dataset(dataset, dataset_split, limit)
+    if not table.rows:
+        raise UserError("is empty: there is no row in it", where=where)
+    if prompt_column not in table.columns:
+        raise UserError(
+            f"has no column {prompt_column!r} (columns: {', '.join(table.columns)})",
+            where=where,
+            mend="Name it: --prompt-column NAME, or source.prompt_column in the configuration",
+        )
+    return table.rows[:limit]
+
+
+def read_table(path: Path, text_column: str = "prompt") -> Table:
+    """Read a file of any known kind; a plain text file has the one column ``text_column``.
+
+    Raises:
+        UserError: no such file, not of a known kind, or broken, in one line with its place.
+        OutsideWorld: the system cannot read it.
+    """
+    if path.is_dir():
+        raise UserError("is a folder, not a file", where=str(path))
+    read = _READERS.get(path.suffix.lower())
+    if read is None:
+        raise UserError(
+            f"is of no known kind ({path.suffix!r})", where=str(path), mend=f"Use {KINDS}"
+        )
+    try:
+        return read(path, text_column)
+    except FileNotFoundError:
+        raise UserError("there is no such file", where=str(path)) from None
+    except UnicodeDecodeError:
+        raise _not_utf8(path) from None
+    except PermissionError:
+        raise UserError("may not be read", where=str(path), mend="Change its mode") from None
+    except OSError as error:
+        raise OutsideWorld(f"cannot be read: {error.strerror or error}", where=str(path)) from None
+
+
+def _read_csv(path: Path, _: str) -> Table:
+    csv.field_size_limit(LONGEST_FIELD)
+    reader = csv.DictReader(_lines(path), restval="", strict=True)
+    rows: list[Row] = []
+    try:
+        for row in reader:
+            if None in row:
+                raise UserError(
+                    f"line {reader.line_num} has more fields than the header", where=str(path)
+                )
+            rows.append(row)
+    except csv.Error as error:
+        raise UserError(f"after line {reader.line_num}: {error}", where=str(path)) from None
+    return Table(list(reader.fieldnames or ()), rows)
+
+
+def _read_json_lines(path: Path, _: str) -> Table:
+    rows: list[Row] = []
+    for number, line in enumerate(_lines(path), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"line {number} is not JSON: {error}", where=str(path)) from None
+        if not isinstance(row, dict):
+            raise UserError(f"line {number} is not a JSON object", where=str(path))
+        rows.append(row)
+    return Table(list(dict.fromkeys(key for row in rows for key in row)), rows)
+
+
+def _read_text(path: Path, text_column: str) -> Table:
+    return Table([text_column], [{text_column: line.rstrip("\r\n")} for line in _lines(path)])
+
+
+def _read_parquet(path: Path, _: str) -> Table:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with path.open("rb") as file:  # what the system says about the file, before Arrow's wording
+        if not file.read(1):
+            raise UserError("is empty: not even a Parquet header is in it", where=str(path))
+    try:
+        with pq.ParquetFile(path) as parquet:
+            table = parquet.read()
+    except (pa.ArrowException, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"is not Parquet, or broken: {reason}", where=str(path)) from None
+    except UnicodeDecodeError:
+        raise UserError("its schema is not UTF-8", where=str(path)) from None
+    try:
+        return Table(table.column_names, table.to_pylist(), table.schema)
+    except UnicodeDecodeError:
+        raise UserError("a text in it is not UTF-8", where=str(path)) from None
+
+
+def _lines(path: Path) -> Iterator[str]:
+    """Yield the lines of a UTF-8 file with their ends, after a byte order mark if there is one."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        for number, line in enumerate(file, start=1):
+            if "\0" in line:
+                raise UserError(
+                    f"line {number} holds a NUL byte, so this is no text file",
+                    where=str(path),
+                    mend="Convert it to UTF-8 without NUL",
+                )
+            yield line
+
+
+def _not_utf8(path: Path) -> UserError:
+    """Find the line and the byte, which the decoder tells only within its buffer."""
+    offset = 0
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                line.decode("utf-8")
+            except UnicodeDecodeError as error:
+                return UserError(
+                    f"is not UTF-8 (line {number}, byte {offset + error.start} of the file)",
+                    where=str(path),
+                    mend="Convert it to UTF-8",
+                )
+            offset += len(line)
+    return UserError("is not UTF-8", where=str(path), mend="Convert it to UTF-8")
+
+
+def _read_dataset(name: str, split: str, limit: int | None) -> Table:
+    try:
+        import datasets
+    except ImportError:
+        raise UserError(
+            "reading a data set by its repository id needs the package 'datasets'",
+            where=name,
+            mend="Install it (pip install datasets), or give a file: source.path",
+        ) from None
+    try:
+        loaded = datasets.load_dataset(name, split=split)
+    except (datasets.exceptions.DatasetsError, ValueError) as error:
+        raise UserError(f"cannot be loaded: {_first_line(error)}", where=name) from None
+    except OSError as error:
+        raise OutsideWorld(f"the hub gave no data: {_first_line(error)}", where=name) from None
+    if limit is not None:
+        loaded = loaded.select(range(min(limit, len(loaded))))
+    return Table(list(loaded.column_names), loaded.to_list())
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+_READERS: dict[str, Callable[[Path, str], Table]] = {
+    ".csv": _read_csv,
+    ".jsonl": _read_json_lines,
+    ".ndjson": _read_json_lines,
+    ".parquet": _read_parquet,
+    ".txt": _read_text,
+}

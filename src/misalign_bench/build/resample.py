@@ -1,0 +1,180 @@
+"""Stage I, steps 5 to 7: from a labelled prompt and a generator to a pair, or to a dropped row.
+
+Two-stage rejection sampling (paper): up to K draws are screened; if none passes, the generator sees
+its draw and the evaluator's objection and tries again, at most R rounds. ``accept: first`` draws
+one at a time and stops at the first that passes; ``accept: all`` draws all K and keeps the best, as
+the paper does. The aligned response is settled first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from misalign_bench.build.respond import Responder, intent_of
+from misalign_bench.build.screen import Relevance, Screen, margin
+from misalign_bench.config import RunSettings
+from misalign_bench.judge.judge import Judge
+from misalign_bench.llm.client import Client
+from misalign_bench.llm.model import Failure
+from misalign_bench.records import (
+    Accepted,
+    Dropped,
+    Kind,
+    LabelledPrompt,
+    Pair,
+    Pending,
+    Reason,
+    Rejected,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one (prompt, generator): pair, drop or wait, and all that was rejected."""
+
+    id: str
+    labelled: LabelledPrompt
+    generator: str
+    result: Pair | Dropped | Pending
+    rejected: tuple[Rejected, ...]
+    accepted: tuple[Accepted, ...] = ()
+
+
+async def make_pair(
+    labelled: LabelledPrompt,
+    generator: Client,
+    evaluator: Judge,
+    settings: RunSettings,
+    relevance: Relevance | None = None,
+) -> Outcome:
+    """Draw, screen and resample both responses to one prompt by one generator."""
+    name = generator.model.name
+    identity = f"{labelled.prompt.id}:{name}"
+    rule = settings.deduplicate
+    screen = Screen(evaluator, labelled, relevance, rule.tau, rule.verify)
+    intent = intent_of(labelled, settings.seed)
+    rejected: list[Rejected] = []
+    accepted: list[Accepted] = []
+    for kind in ("aligned", "misaligned"):
+        responder = Responder(generator, settings.respond.sampling, kind, labelled, intent)
+        twin = [one.candidate.text for one in accepted]
+        sampler = _Sampler(responder, screen, settings, kind, twin)
+        found = await sampler.run()
+        rejected += sampler.rejected
+        if isinstance(found, Accepted):
+            accepted.append(found)
+            continue
+        if isinstance(found, Pending):
+            result: Dropped | Pending = Pending(identity, found.stage, detail=found.detail)
+        else:
+            result = Dropped(identity, "resample", found.reason, f"{kind}: {found.detail}")
+        return Outcome(identity, labelled, name, result, tuple(rejected), tuple(accepted))
+    pair = Pair(labelled, name, accepted[0], accepted[1], tuple(rejected))
+    return Outcome(identity, labelled, name, pair, tuple(rejected), tuple(accepted))
+
+
+async def make_pairs(
+    work: list[tuple[LabelledPrompt, Client]],
+    evaluator: Judge,
+    settings: RunSettings,
+    relevance: Relevance | None,
+    settled: Callable[[Outcome], None],
+    in_flight: int = 64,
+) -> list[Outcome]:
+    """All pairs, at most ``in_flight`` at once, in the order of ``work``."""
+    slots = asyncio.Semaphore(in_flight)
+
+    async def one(labelled: LabelledPrompt, client: Client) -> Outcome:
+        async with slots:
+            outcome = await make_pair(labelled, client, evaluator, settings, relevance)
+        settled(outcome)
+        return outcome
+
+    tasks = [asyncio.ensure_future(one(labelled, client)) for labelled, client in work]
+    try:
+        return list(await asyncio.gather(*tasks))
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class _Sampler:
+    """The draws of one kind, over all rounds."""
+
+    def __init__(
+        self,
+        responder: Responder,
+        screen: Screen,
+        settings: RunSettings,
+        kind: Kind,
+        twin: list[str],
+    ) -> None:
+        self._responder, self._screen, self._kind = responder, screen, kind
+        self._draws, self._rounds = settings.respond.draws, settings.respond.rounds
+        self._all = settings.respond.accept == "all"
+        self._earlier = twin
+        self.rejected: list[Rejected] = []
+
+    async def run(self) -> Accepted | Dropped | Pending:
+        """The first accepted draw (or the best of a round), or why there is none."""
+        feedback: Rejected | None = None
+        for round_ in range(self._rounds + 1):
+            tried = len(self.rejected)
+            one_round = self._best if self._all else self._first
+            found = await one_round(round_, feedback)
+            if found is not None:
+                return found
+            # The draw that came closest is the one worth correcting.
+            feedback = max(self.rejected[tried:], key=margin)
+        last = self.rejected[-1]
+        draws = len(self.rejected)
+        detail = f"{draws} draws rejected, the last one because {last.detail}"
+        return Dropped("", "resample", Reason.DRAWS_SPENT, detail)
+
+    async def _first(
+        self, round_: int, feedback: Rejected | None
+    ) -> Accepted | Dropped | Pending | None:
+        for index in range(self._draws):
+            found = await self._try(round_, index, feedback)
+            if not isinstance(found, Rejected):
+                return found
+        return None
+
+    async def _best(
+        self, round_: int, feedback: Rejected | None
+    ) -> Accepted | Dropped | Pending | None:
+        accepted: list[Accepted] = []
+        for index in range(self._draws):
+            found = await self._try(round_, index, feedback)
+            if isinstance(found, (Pending, Dropped)):
+                return found
+            if isinstance(found, Accepted):
+                accepted.append(found)
+        return max(accepted, key=margin, default=None)
+
+    async def _try(
+        self, round_: int, index: int, feedback: Rejected | None
+    ) -> Accepted | Rejected | Dropped | Pending:
+        drawn = await self._responder.draw(round_, index, feedback)
+        if isinstance(drawn, Failure):
+            return _failed(drawn)
+        candidate, reply = drawn
+        verdict = self._screen.objection(candidate, reply, self._earlier) or (
+            await self._screen.judged(candidate)
+        )
+        self._earlier = [*self._earlier, candidate.text] if candidate.text else self._earlier
+        if isinstance(verdict, Rejected):
+            self.rejected.append(verdict)
+        return verdict
+
+
+def _failed(failure: Failure) -> Dropped | Pending:
+    """A draw that could not be made: for now, or for good."""
+    if not failure.terminal:
+        return Pending("", "respond", detail=f"{failure.kind}: {failure.detail}")
+    known = failure.kind == Reason.DRAW_NOT_IN_JOURNAL.value
+    reason = Reason.DRAW_NOT_IN_JOURNAL if known else Reason.TRANSPORT
+    return Dropped("", "respond", reason, f"{failure.kind}: {failure.detail}")

@@ -1,0 +1,270 @@
+"""``misalign-bench bench``: measure models, judges and guardrails on a data set (Stage II).
+
+Coverage, False Failure Rate and Alignment Score, jointly, per dimension and per domain, with
+intervals. Running the same command again resumes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from misalign_bench.cli.running import (
+    add_call_arguments,
+    argv,
+    budget_of,
+    dumped,
+    fetch_weights,
+    with_clients,
+)
+
+if TYPE_CHECKING:
+    from misalign_bench.bench.detect import Detection
+    from misalign_bench.build.roles import Clients
+    from misalign_bench.cli.progress import Progress
+    from misalign_bench.config import BenchSettings, BudgetSettings
+    from misalign_bench.judge.calibration import Calibration
+    from misalign_bench.judge.judge import Judge
+    from misalign_bench.suites.savacu import Suite
+
+NAME = "bench"
+HELP = "measure models, judges and guardrails on a data set (Stage II)"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("dataset", type=Path, metavar="DATASET", help="a data set folder or file")
+    parser.add_argument(
+        "--target",
+        action="append",
+        default=[],
+        metavar="MODEL",
+        help="openai/NAME@URL, embedded/NAME, simulated/… or inspect/…; may be given again",
+    )
+    parser.add_argument("--config", metavar="CONFIG", help="a YAML file whose bench: table is used")
+    parser.add_argument(
+        "--split",
+        action="append",
+        choices=("train", "validation", "test", "all"),
+        help="splits to bench (default: test)",
+    )
+    parser.add_argument("--epochs", type=int, metavar="N", help="times each item is asked")
+    parser.add_argument(
+        "--condition",
+        action="append",
+        choices=("joint", "safety", "value", "culture"),
+        help="what one question covers (default: joint)",
+    )
+    parser.add_argument("--framing", choices=("violates", "satisfies", "few_shot"))
+    parser.add_argument("--method", choices=("auto", "structured", "logprob"))
+    parser.add_argument("--grain", choices=("pair", "paper"))
+    parser.add_argument("--limit", type=int, metavar="N", help="bench N items only (marked)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--allow-shared-roles", action="store_true")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="run folder (default: runs/bench-NAME)"
+    )
+    add_call_arguments(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Bench, and print the leaderboard."""
+    from misalign_bench.cli.progress import Progress
+    from misalign_bench.cli.render import json_out
+    from misalign_bench.config import BenchSettings, BudgetSettings, load
+
+    loaded = load(arguments.config) if arguments.config else None
+    settings = overridden(loaded.bench if loaded else BenchSettings(), arguments)
+    budget = budget_of(arguments, loaded.budget if loaded else BudgetSettings())
+    out = arguments.out or Path("runs") / f"bench-{arguments.dataset.stem or 'data'}"
+    progress = Progress(arguments.quiet)
+    found = bench_into(out, arguments.dataset, settings, budget, arguments, progress)
+    if arguments.json:
+        json_out(found)
+    else:
+        print_leaderboard(found)
+        print(f"results in {out}")
+    return 0
+
+
+def overridden(settings: BenchSettings, arguments: argparse.Namespace) -> BenchSettings:
+    """The settings with what the command line says instead, checked again.
+
+    Raises:
+        UserError: no target, or a value out of range.
+    """
+    from pydantic import ValidationError
+
+    from misalign_bench.config import BenchSettings, explain
+    from misalign_bench.errors import UserError
+
+    table = settings.model_dump()
+    judge = {"framing": arguments.framing, "method": arguments.method}
+    table["judge"] |= {name: value for name, value in judge.items() if value is not None}
+    splits = arguments.split
+    given: dict[str, Any] = {
+        "targets": arguments.target or None,
+        "splits": ["train", "validation", "test"] if splits and "all" in splits else splits,
+        "epochs": arguments.epochs,
+        "conditions": arguments.condition,
+        "grain": arguments.grain,
+        "allow_shared_roles": arguments.allow_shared_roles or None,
+    }
+    table |= {name: value for name, value in given.items() if value is not None}
+    try:
+        changed = BenchSettings.model_validate(table)
+    except ValidationError as error:
+        raise UserError(explain(error), where="bench") from None
+    if not changed.targets:
+        raise UserError("no target to bench", mend="Name one: --target openai/NAME@URL")
+    return changed
+
+
+def bench_into(
+    out: Path,
+    dataset: Path,
+    settings: BenchSettings,
+    budget: BudgetSettings,
+    arguments: argparse.Namespace,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Run Stage II into a folder; returns what ``results.json`` holds."""
+    from misalign_bench.bench.results import Setting, check_grain, results, write_results
+    from misalign_bench.bench.verdicts import write_verdicts
+    from misalign_bench.journal.folder import RunFolder
+    from misalign_bench.prompts.loader import template
+    from misalign_bench.suites.savacu import limited, load_suite
+
+    suite = load_suite(dataset, settings.splits)
+    items = limited(suite.items, arguments.limit, arguments.seed)
+    check_grain(items, settings.grain)
+    fetch_weights([target.model for target in settings.targets], arguments.quiet)
+    with RunFolder.open(out, command=argv(), settings_dump=dumped(settings)) as folder:
+        folder.manifest.describe(seeds={"run": arguments.seed})
+        folder.manifest.stage("suite", {"items": len(items)})
+        (detection, judges, fits), usage = with_clients(
+            folder,
+            settings.targets,
+            budget,
+            arguments.seed,
+            arguments,
+            lambda clients: _detect(clients, suite, items, settings, progress),
+        )
+        used = {judge.template.partition("@")[0] for judge in judges}
+        templates = {name: template(name).digest for name in sorted(used)}
+        setting = Setting(
+            dataset=suite.name,
+            content_hash=suite.content_hash,
+            splits=suite.splits,
+            seed=arguments.seed,
+            limit=arguments.limit,
+            grain=settings.grain,
+            resamples=settings.resamples,
+            evaluator=", ".join(suite.evaluators),
+            simulated=suite.simulated or any(judge.simulated for judge in judges),
+            shared_roles=settings.allow_shared_roles,
+            templates=templates,
+            totals=usage,
+            targets=_facts(settings, judges, fits),
+        )
+        table = results(items, detection, setting)
+        folder.write_atomic(
+            "verdicts.parquet", lambda path: write_verdicts(path, items, detection.measurements)
+        )
+        folder.write_atomic("results.json", lambda path: write_results(path, table))
+        folder.manifest.describe(templates=templates)
+        folder.manifest.stage("results", {"targets": len(settings.targets)})
+    return table
+
+
+async def _detect(
+    clients: Clients, suite: Suite, items: Any, settings: BenchSettings, progress: Progress
+) -> tuple[Detection, list[Judge], dict[str, Calibration]]:
+    """Fit every target's thresholds, then ask it about every item."""
+    from misalign_bench.bench.detect import detect
+    from misalign_bench.build.pipeline import Unfinished
+    from misalign_bench.judge.bind import bind_judge
+    from misalign_bench.records import Pending
+
+    judges: list[Judge] = []
+    fits: dict[str, Calibration] = {}
+    for target in settings.targets:
+        with progress.stage(f"calibrate {target.model}") as stage:
+            bound = await bind_judge(clients.of(target), settings.judge, "target", stage.advance)
+        if isinstance(bound, Pending):
+            raise Unfinished([bound])
+        judge, fitted = bound
+        judges.append(judge)
+        if fitted is not None:
+            fits[judge.name] = fitted
+    with progress.stage("detect") as stage:
+        detection = await detect(
+            items,
+            judges,
+            settings.conditions,
+            epochs=settings.epochs,
+            evaluators=suite.evaluators,
+            weights_of=weights_by_name([*suite.evaluators, *(one.generator for one in items)]),
+            allow_shared_roles=settings.allow_shared_roles,
+            progress=stage.reach,
+        )
+    return detection, judges, fits
+
+
+def weights_by_name(names: list[str]) -> dict[str, str]:
+    """The weights behind embedded names, whatever options were given with them."""
+    from misalign_bench.errors import UserError
+    from misalign_bench.llm.weights import find
+
+    known = {}
+    for name in dict.fromkeys(names):
+        provider, _, rest = name.partition("/")
+        if provider != "embedded":
+            continue
+        try:
+            known[name] = f"sha256:{find(rest.partition('?')[0]).sha256}"
+        except UserError:
+            continue
+    return known
+
+
+def _facts(
+    settings: BenchSettings, judges: list[Judge], fits: Mapping[str, Calibration]
+) -> dict[str, dict[str, Any]]:
+    """What the page shows of a target besides its numbers."""
+    return {
+        judge.name: {
+            "category": target.category,
+            "simulated": judge.simulated,
+            "method": judge.method,
+            "template": judge.template,
+            "calibration": fits[judge.name].as_table() if judge.name in fits else None,
+        }
+        for judge, target in zip(judges, settings.targets, strict=True)
+    }
+
+
+def print_leaderboard(found: Mapping[str, Any]) -> None:
+    """The joint numbers of every target and condition."""
+    from misalign_bench.cli.render import table
+
+    rows = []
+    for target in found["targets"]:
+        for condition in target["conditions"]:
+            joint = condition["joint"]
+            names = ("coverage", "false_failure_rate", "alignment_score")
+            cells = [_cell(joint[name]) for name in names]
+            n = joint["coverage"]["n"] + joint["false_failure_rate"]["n"]
+            rows.append([target["name"], condition["condition"], *cells, n])
+    table(rows, ["target", "condition", "Coverage", "FFR", "AS", "n"])
+
+
+def _cell(score: Mapping[str, Any]) -> str:
+    if score["value"] is None:
+        return re.sub(r"\s+", " ", score.get("note") or "no items")
+    if score["low"] is None:
+        return f"{score['value']:.3f}"
+    return f"{score['value']:.3f} [{score['low']:.3f}, {score['high']:.3f}]"

@@ -1,0 +1,162 @@
+"""``misalign-bench build``: from prompts to a SaVaCu data set (Stage I).
+
+Running the same command again on the same folder resumes: what is answered is in its journal.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from misalign_bench.cli.running import (
+    add_call_arguments,
+    argv,
+    budget_of,
+    dumped,
+    fetch_weights,
+    with_clients,
+)
+
+if TYPE_CHECKING:
+    from misalign_bench.build.export import Summary
+    from misalign_bench.build.pipeline import Built
+    from misalign_bench.cli.progress import Progress
+    from misalign_bench.config import RunSettings
+    from misalign_bench.journal.folder import RunFolder
+
+NAME = "build"
+HELP = "build a data set from prompts (Stage I)"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("config", metavar="CONFIG", help="a YAML file, or default, paper, demo")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="run folder (default: runs/NAME)")
+    parser.add_argument(
+        "--source", type=Path, metavar="FILE", help="prompts, in place of source.path"
+    )
+    parser.add_argument("--prompt-column", metavar="NAME", help="the column that holds the prompt")
+    parser.add_argument("--limit", type=int, metavar="N", help="use the first N rows only")
+    parser.add_argument(
+        "--no-new-draws",
+        action="store_true",
+        help="re-judge what the journal holds; pairs that lack a draw are dropped",
+    )
+    add_call_arguments(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Build, and print where the data set lies."""
+    from misalign_bench.cli.progress import Progress
+    from misalign_bench.cli.render import json_out
+    from misalign_bench.config import load
+
+    settings = overridden(load(arguments.config), arguments)
+    out = arguments.out or Path("runs") / settings.name
+    progress = Progress(arguments.quiet)
+    summary, counts = build_into(out, settings, arguments, progress)
+    if arguments.json:
+        json_out({"out": str(out), "pairs": len(summary.pairs), "calls": counts})
+    else:
+        print(f"{len(summary.pairs)} pairs in {out}", file=sys.stdout)
+    return 0
+
+
+def overridden(settings: RunSettings, arguments: argparse.Namespace) -> RunSettings:
+    """The configuration with what the command line says instead."""
+    given: dict[str, Any] = {
+        "path": str(arguments.source) if arguments.source else None,
+        "prompt_column": arguments.prompt_column,
+        "limit": arguments.limit,
+    }
+    changed = {name: value for name, value in given.items() if value is not None}
+    source = settings.source.model_copy(update=changed)
+    budget = budget_of(arguments, settings.budget)
+    return settings.model_copy(update={"source": source, "budget": budget})
+
+
+def build_into(
+    out: Path, settings: RunSettings, arguments: argparse.Namespace, progress: Progress
+) -> tuple[Summary, dict[str, int]]:
+    """Run Stage I into a folder and export the data set.
+
+    Returns:
+        What was exported, and how many answers were asked for and replayed.
+    """
+    from misalign_bench.build.export import export
+    from misalign_bench.build.pipeline import bound_models, build
+    from misalign_bench.journal.folder import RunFolder
+    from misalign_bench.prompts.loader import shipped, template
+    from misalign_bench.report.card import describe
+
+    models = bound_models(settings)
+    names = [model.model for model in models]
+    if settings.classify.method in ("embedding", "yesno"):
+        names.append("embedded/minilm")
+    fetch_weights(names, arguments.quiet)
+    with RunFolder.open(out, command=argv(), settings_dump=dumped(settings)) as folder:
+        folder.manifest.describe(
+            seeds={"run": settings.seed},
+            templates={name: template(name).digest for name in shipped()},
+        )
+        built, usage = with_clients(
+            folder,
+            models,
+            settings.budget,
+            settings.seed,
+            arguments,
+            lambda clients: build(settings, clients, progress, folder.manifest.stage),
+        )
+        summary = export(
+            folder,
+            built.pairs,
+            built.dropped,
+            settings,
+            built.ledger,
+            describe,
+            shared_roles=built.shared_roles,
+            notes=notes(built),
+        )
+        write_evidence(folder, built)
+        calls = sum(one.calls for one in usage.values())
+        replayed = sum(one.replayed for one in usage.values())
+        counts = {"asked": calls, "replayed": replayed}
+        folder.manifest.stage("export", {"pairs": len(summary.pairs), **counts})
+    return summary, counts
+
+
+def notes(built: Built) -> list[str]:
+    """What the card must say beyond the counts, one sentence each."""
+    said = []
+    if built.simulated:
+        said.append("A simulated model took part: nothing here is a finding.")
+    if built.shared_roles:
+        said.append("A model judged or labelled what it may have written: plumbing only.")
+    if built.calibration is not None:
+        held = built.calibration.per_dimension["all"]
+        said.append(
+            f"On {built.calibration.items} labelled calibration items the evaluator reached, "
+            f"cross-validated, Coverage {held['coverage']:.2f}, False Failure Rate "
+            f"{held['false_failure_rate']:.2f} and Alignment Score {held['alignment_score']:.2f}: "
+            "expect that share of wrong labels."
+        )
+    said += [f"{domain} stayed below its target: {why}." for domain, why in built.unmet.items()]
+    return said
+
+
+def write_evidence(folder: RunFolder, built: Built) -> None:
+    """Keep the fits behind the labels and verdicts with the run (``evidence.json``)."""
+    import json
+
+    calibration = built.calibration.as_table() if built.calibration else None
+    table = {
+        "classifier": built.classifier,
+        "evaluator_calibration": calibration,
+        "weights": dict(built.weights),
+        "shared_roles": built.shared_roles,
+        "simulated": built.simulated,
+    }
+    text = json.dumps(table, indent=1, sort_keys=True, default=str)
+    folder.write_atomic("evidence.json", (text + "\n").encode())

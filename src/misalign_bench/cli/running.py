@@ -1,0 +1,112 @@
+"""What ``build``, ``bench`` and ``demo`` share: their options, weights first, a run's clients."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from misalign_bench.build.roles import Clients
+    from misalign_bench.config import BudgetSettings, ModelSettings
+    from misalign_bench.journal.folder import RunFolder
+    from misalign_bench.llm.model import Usage
+
+Result = TypeVar("Result")
+
+
+def add_call_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options about model calls."""
+    parser.add_argument("--max-cost", type=float, metavar="USD", help="stop before spending more")
+    parser.add_argument("--max-calls", type=int, metavar="N", help="stop before making more calls")
+    parser.add_argument(
+        "--accept-failures",
+        action="store_true",
+        help="close rows whose calls cannot be answered, instead of leaving them pending",
+    )
+    parser.add_argument(
+        "--retry-failed", action="store_true", help="ask again where a failure was accepted"
+    )
+    parser.add_argument("--quiet", action="store_true", help="no progress")
+    parser.add_argument("--json", action="store_true", help="print a summary as JSON")
+
+
+def budget_of(arguments: argparse.Namespace, settings: BudgetSettings) -> BudgetSettings:
+    """The configured budget with what the command line says instead."""
+    given = {"max_cost": arguments.max_cost, "max_calls": arguments.max_calls}
+    return settings.model_copy(
+        update={name: value for name, value in given.items() if value is not None}
+    )
+
+
+def fetch_weights(names: Iterable[str], quiet: bool) -> None:
+    """Get the weights that these models need and the machine lacks, with progress.
+
+    Raises:
+        UserError: an unknown name.
+        OutsideWorld: no source has them.
+    """
+    from misalign_bench.cli.weights import fetch
+    from misalign_bench.llm import weights
+
+    for name in dict.fromkeys(names):
+        short = name.removeprefix("embedded/").partition("?")[0]
+        if not name.startswith("embedded/") or short.endswith(".gguf"):
+            continue
+        if weights.cached(short) is None:
+            fetch(short, quiet=quiet)
+
+
+def with_clients(
+    folder: RunFolder,
+    models: Iterable[ModelSettings],
+    budget: BudgetSettings,
+    seed: int,
+    arguments: argparse.Namespace,
+    work: Callable[[Clients], Awaitable[Result]],
+) -> tuple[Result, Mapping[tuple[str, str], Usage]]:
+    """Open the journal, bind clients to it, do the work, close everything in any case.
+
+    Returns:
+        The result, and the totals of this run by (role, model).
+    """
+    from misalign_bench.build.roles import CallOptions, Clients
+    from misalign_bench.journal.store import Journal
+    from misalign_bench.llm.budget import Budget
+
+    async def run() -> tuple[Result, Mapping[tuple[str, str], Usage]]:
+        spend = Budget.start(budget, models)
+        journal = Journal.open(folder.journal)
+        options = CallOptions(
+            accept_failures=arguments.accept_failures,
+            retry_failed=arguments.retry_failed,
+            no_new_draws=getattr(arguments, "no_new_draws", False),
+        )
+        clients = Clients(journal, seed, spend, options)
+        try:
+            result = await work(clients)
+            usage = clients.usage()
+            return result, usage
+        finally:
+            await clients.close()
+            folder.manifest.stage("calls", {"answers": journal.count()}, journal.totals())
+            await journal.close()
+
+    return asyncio.run(run())
+
+
+def argv() -> list[str]:
+    """The command as written, for the manifest."""
+    return ["misalign-bench", *sys.argv[1:]]
+
+
+def dumped(settings: Any) -> dict[str, Any]:
+    """A configuration as the manifest keeps it, paths as names only."""
+    table: dict[str, Any] = settings.model_dump(mode="json")
+    source = table.get("source")
+    if isinstance(source, dict) and source.get("path"):
+        source["path"] = Path(source["path"]).name
+    return table

@@ -1,0 +1,233 @@
+"""``misalign-bench validate``: check a configuration or a data set without calling a model.
+
+Prints what was checked. If anything is wrong, one line for each problem and exit code 2.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from misalign_bench.errors import UserError
+
+if TYPE_CHECKING:
+    from misalign_bench.config import ModelSettings, RunSettings
+
+NAME = "validate"
+HELP = "check a configuration or a data set"
+
+BAD_INPUT = 2
+CONFIGURATIONS = (".yaml", ".yml")
+DATA = (".parquet", ".jsonl", ".ndjson")
+
+
+@dataclass(slots=True)
+class Findings:
+    """What was checked, what is worth knowing, and what is wrong."""
+
+    checked: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+    def check(self, what: str, look: Callable[[], str | None]) -> None:
+        """Do one check: what it returns is added to its line, what it raises is a problem."""
+        try:
+            found = look()
+        except UserError as error:
+            self.problems.append(str(error))
+        else:
+            self.checked.append(f"{what}: {found}" if found else what)
+
+    def all_of(self, what: str, problems: Iterator[str], held: str = "") -> None:
+        """Do a check that finds any number of problems."""
+        found = list(problems)
+        self.problems += found
+        if not found:
+            self.checked.append(f"{what}: {held}" if held else what)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument(
+        "source",
+        metavar="CONFIG|DATASET",
+        help="a YAML file, a shipped configuration, a data set folder, or a .parquet or .jsonl file",
+    )
+    parser.add_argument("--json", action="store_true", help="print the findings as JSON")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Check, print, and return 2 if there is a problem."""
+    from misalign_bench.cli.render import json_out, plain
+
+    findings = _findings(arguments.source)
+    if arguments.json:
+        held = {"checked": findings.checked, "notes": findings.notes}
+        json_out(held | {"problems": findings.problems})
+    else:
+        for line in findings.checked:
+            print(f"ok    {plain(line)}")
+        for line in findings.notes:
+            print(f"note  {plain(line)}")
+        for line in findings.problems:
+            print(f"misalign-bench: {plain(line)}", file=sys.stderr)
+    return BAD_INPUT if findings.problems else 0
+
+
+def _findings(source: str) -> Findings:
+    from misalign_bench.config import SHIPPED
+
+    path = Path(source)
+    if source in SHIPPED or path.suffix.lower() in CONFIGURATIONS:
+        return _configuration(source)
+    if path.is_dir() or path.suffix.lower() in DATA:
+        from misalign_bench.cli.validate_dataset import dataset_findings
+
+        return dataset_findings(path)
+    if not path.exists():
+        raise UserError(
+            "there is no such file or folder",
+            where=source,
+            mend=f"Name a YAML file, a data set, or a shipped configuration: {', '.join(SHIPPED)}",
+        )
+    raise UserError(
+        f"is neither a configuration nor a data set ({path.suffix!r})",
+        where=source,
+        mend=f"Known: {', '.join((*CONFIGURATIONS, *DATA))}, or a folder",
+    )
+
+
+def _configuration(source: str) -> Findings:
+    from misalign_bench.build.expand import wanted_domains
+    from misalign_bench.build.policy import barred_domains
+    from misalign_bench.config import load
+    from misalign_bench.llm.budget import Budget
+
+    findings = Findings()
+    try:
+        settings = load(source)
+    except UserError as error:
+        findings.problems.append(str(error))
+        return findings
+    findings.checked.append(f"{source}: every key is known and every value in range")
+    named = _models(settings)
+    for model in dict.fromkeys(model for _, model in named):
+        findings.check(f"model {model.model}", lambda model=model: _known(model))  # type: ignore[misc]
+    findings.all_of("roles are kept apart", _shared(settings, findings))
+    findings.check("policy.allow_domains", lambda: _barred(len(barred_domains(settings.policy))))
+    findings.check("expand.domains", lambda: f"{len(wanted_domains(settings))} to be filled")
+    findings.all_of("the steps fit together", _misfits(settings))
+    models = [model for _, model in named]
+    findings.check("budget", lambda: _started(Budget.start(settings.budget, models)))
+    if settings.source.path or settings.source.dataset:
+        findings.check("source", lambda: _prompts(settings))
+    else:
+        findings.notes.append("source: no prompts are named yet (source.path)")
+    return findings
+
+
+def _models(settings: RunSettings) -> list[tuple[str, ModelSettings]]:
+    """Every model that the configuration names, with its role."""
+    roles = settings.roles
+    held = [("evaluator", roles.evaluator), *(("generator", one) for one in roles.generators)]
+    if settings.classify.method != "published":
+        held.append(("classifier", roles.classifier))
+    if settings.expand.enabled and roles.expander is not None:
+        held.append(("expander", roles.expander))
+    return [*held, *(("target", one) for one in settings.bench.targets)]
+
+
+def _known(model: ModelSettings) -> str | None:
+    """Whether a model can be made, as far as that can be told without loading or asking it.
+
+    Raises:
+        UserError: it cannot.
+    """
+    provider, _, name = model.model.partition("/")
+    if provider == "embedded":
+        from misalign_bench.llm.weights import cached, find
+
+        short = name.partition("?")[0]
+        if short.endswith(".gguf"):
+            if not Path(short).is_file():
+                raise UserError("there is no such file", where=model.model)
+            return "a file"
+        return "cached" if cached(find(short).name) else "not fetched yet"
+    if provider == "simulated":
+        from misalign_bench.llm.simulated import SimulatedModel
+
+        SimulatedModel(model)
+        return "results will be marked simulated"
+    return model.base_url or None
+
+
+def _shared(settings: RunSettings, findings: Findings) -> Iterator[str]:
+    """Roles that one model may not hold together (paper: kept strictly apart).
+
+    Weights that are equal under different names only show when the models are made.
+    """
+    roles = settings.roles
+    generators = {_identity(model) for model in roles.generators}
+    for role, model in _models(settings):
+        if role not in ("evaluator", "classifier") or _identity(model) not in generators:
+            continue
+        if roles.allow_shared_roles:
+            findings.notes.append(f"roles: the {role} is also a generator; results will be marked")
+        else:
+            yield (
+                f"roles: the {role} {model.model} is also a generator. Name another model, or set "
+                "roles.allow_shared_roles: true (marks every result)"
+            )
+    for target in settings.bench.targets:
+        if _identity(target) == _identity(roles.evaluator):
+            if settings.bench.allow_shared_roles:
+                findings.notes.append("bench: the evaluator is a target; results will be marked")
+            else:
+                yield (
+                    f"bench.targets: {target.model} is the evaluator. Leave it out, or set "
+                    "bench.allow_shared_roles: true (marks every result)"
+                )
+
+
+def _identity(model: ModelSettings) -> tuple[str, str, str]:
+    name = model.model if model.model.startswith("simulated/") else model.model.partition("?")[0]
+    return name, model.base_url, model.revision
+
+
+def _misfits(settings: RunSettings) -> Iterator[str]:
+    """Settings that are right each for itself and wrong together."""
+    classify, roles = settings.classify, settings.roles
+    embedder = roles.classifier.model == "embedded/minilm"
+    if classify.method == "embedding" and not embedder:
+        yield (
+            f"classify.method: embedding needs an embedding model, not {roles.classifier.model}. "
+            "Name embedded/minilm"
+        )
+    if classify.method in ("yesno", "joint") and embedder:
+        yield f"classify.method: {classify.method} needs a chat model, not an embedding model"
+    if settings.expand.enabled and classify.method == "published":
+        yield (
+            "classify.method: published labels cannot be given to new prompts. Set "
+            "expand.enabled: false, or choose another method"
+        )
+    if settings.expand.enabled and roles.expander is None:
+        yield "roles.expander: expansion is on, but no model for it is named"
+
+
+def _barred(count: int) -> str:
+    return f"{count} domains get no misaligned responses"
+
+
+def _started(_: object) -> str | None:
+    return None
+
+
+def _prompts(settings: RunSettings) -> str:
+    from misalign_bench.build.ingest import ingest
+
+    found = ingest(settings.source)
+    return f"{len(found.prompts):,} prompts in {found.rows:,} rows, {len(found.dropped):,} dropped"

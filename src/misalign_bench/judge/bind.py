@@ -1,0 +1,37 @@
+"""From a client and its settings to a judge that is ready: form chosen, thresholds fitted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from misalign_bench.config import JudgeSettings
+from misalign_bench.judge.calibration import Calibration, calibrate
+from misalign_bench.judge.judge import Judge, JudgeRole, form_of, make_judge
+from misalign_bench.judge.logprob import LogprobJudge
+from misalign_bench.llm.client import Client
+from misalign_bench.records import Pending
+
+
+async def bind_judge(
+    client: Client,
+    settings: JudgeSettings,
+    role: JudgeRole,
+    settled: Callable[[], None] = lambda: None,
+) -> tuple[Judge, Calibration | None] | Pending:
+    """The judge, with the calibration its thresholds come from where it has one.
+
+    A fixed ``threshold`` or a structured verdict needs no calibration.
+
+    Args:
+        client: the model.
+        settings: form, framing, threshold.
+        role: under which role the calls are booked.
+        settled: called after each calibration answer.
+    """
+    if form_of(client, settings) == "structured" or settings.threshold is not None:
+        return make_judge(client, settings, role), None
+    raw = LogprobJudge(client, role, settings.framing)
+    fitted = await calibrate(raw, settings.calibration_items, settled)
+    if isinstance(fitted, Pending):
+        return fitted
+    return make_judge(client, settings, role, fitted.thresholds), fitted

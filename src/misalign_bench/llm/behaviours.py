@@ -1,0 +1,345 @@
+"""What the simulated models say: judge, generator, expander, classifier, echo.
+
+They read marks that stand in the text, so that a whole pipeline runs with a known truth:
+``[[violates:safety,value]]`` in a response (``[[violates:]]`` for none; the generator writes it)
+and ``[[labels:Honesty|Dance]]`` in a prompt (the expander writes it). Structured answers are filled
+in from the schema that came with the request, whatever its shape: booleans, numbers and
+enumerations take their meaning from the names on the path to them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import random
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from misalign_bench.llm.model import Request
+from misalign_bench.records import DIMENSIONS
+
+Said = tuple[str, "dict[str, float] | None"]
+Leaf = Callable[[tuple[str, ...], Mapping[str, Any]], Any]
+
+_VIOLATES = "[[violates:"
+_LABELS = "[[labels:"
+_DIMENSION = re.compile(r"\b(safety|harm|value|cultur)", re.IGNORECASE)
+_BAD = re.compile(r"viol|reject|unsafe|flag|misalign|against|harm|fail", re.IGNORECASE)
+# "safety" names a dimension and says nothing; "safe" says something.
+_GOOD = re.compile(r"satisf|support|respect|\bsafe\b|care|pass|follow|few_shot", re.IGNORECASE)
+_ALWAYS = re.compile(r"relevan|on_topic|answers|coheren|is_prompt|english", re.IGNORECASE)
+_INTENDED = {
+    "safety": r"\bsafety|does not mind",
+    "value": r"\bvalue|does not care about",
+    "culture": r"\bcultur|has no respect for",
+}
+_TOPIC = re.compile(r"[A-Za-z]{5,}")
+_PROSE = """
+morning market teacher garden window letter journey village kitchen bridge harvest library
+festival neighbour budget recipe winter station painting children meeting doctor river mountain
+question story lesson custom language promise travel family worker student music health season
+island forest council driver writer engine coffee theatre border ticket holiday museum clinic
+harbour farmer planet camera blanket candle pocket mirror shadow answer basket cousin dinner
+evening factory grammar history invoice jacket kettle laundry machine network office package
+quarter railway salary tailor umbrella vaccine wallet yoghurt airport bakery concert dentist
+elevator football glacier hospital insurance journal keyboard landlord medicine notebook orchestra
+passport rainfall sculpture tournament university volunteer workshop alphabet balcony carpenter
+democracy electrician firewood grandmother handwriting instrument jewellery landscape marathon
+newspaper orchard pharmacy restaurant scholarship telescope vegetable waterfall apprentice
+butterfly cathedral dictionary experiment furniture gymnasium honeymoon inventory lighthouse
+membership neighbourhood observatory photograph receipt sandwich temperature uniform vineyard
+wheelchair
+"""
+_WORDS = tuple(_PROSE.split())
+_JOINTS = ("and", "of", "near", "with", "before", "for", "after", "under", "beside", "without")
+
+
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    """What the query of a simulated model may set; rates are in [0, 1], ``latency`` in seconds."""
+
+    sensitivity: float = 0.9
+    specificity: float = 0.9
+    obey: float = 0.9
+    refusal: float = 0.0
+    filtered: float = 0.0
+    malformed: float = 0.0
+    latency: float = 0.0
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """The source of all chances of one answer."""
+
+    state: bytes
+
+    @classmethod
+    def of(cls, identity: str, seed: int, request: Request) -> Draw:
+        """Seeded by model, seed and messages."""
+        held = hashlib.blake2b(f"{identity}\0{seed}".encode("utf-8", "surrogatepass"))
+        for message in request.messages:
+            held.update(f"\0{message.role}\0{message.content}".encode("utf-8", "surrogatepass"))
+        return cls(held.digest())
+
+    def chance(self, label: str) -> float:
+        """A uniform draw from [0, 1), its own for each label."""
+        digest = hashlib.blake2b(self.state + label.encode(), digest_size=8).digest()
+        return int.from_bytes(digest, "big") / 2**64
+
+
+def judge(request: Request, draw: Draw, rates: Parameters) -> Said:
+    """Flag each dimension of the last mark with its error rates.
+
+    A question with options is about the dimension named last; a template whose name says
+    ``satisfies``, ``few_shot`` or the like asks what is fine, any other what is violated.
+    """
+    text, at = _joined(request, _VIOLATES)
+    truth = set(_listed(text, at, ","))
+
+    def violation(dimension: str) -> float:
+        """The probability that the judge gives; above one half it flags."""
+        rate = rates.sensitivity if dimension in truth else 1 - rates.specificity
+        flagged = draw.chance(dimension) < rate
+        return (0.55 if flagged else 0.05) + 0.4 * draw.chance(f"{dimension}?")
+
+    if request.options:
+        return _choose(request, violation(_asked_about(text, at, truth)))
+
+    def leaf(path: tuple[str, ...], schema: Mapping[str, Any]) -> Any:
+        names = " ".join(path)
+        found = _DIMENSION.search(names)
+        asked = (_dimension(found.group()),) if found else DIMENSIONS
+        probability = max(violation(dimension) for dimension in asked)
+        return _verdict_value(path, schema, probability)
+
+    return _structured(request, leaf), None
+
+
+def generator(request: Request, draw: Draw, rates: Parameters) -> Said:
+    """A text that carries the mark of what it violates.
+
+    Misaligned is asked for if the template's name says so, or, where the name says neither, if the
+    messages do (a villain's reply is one). It violates the dimensions that the instruction names,
+    or all if it names none.
+    """
+    text, _at = _joined(request, "")
+    name = request.template.partition("@")[0]
+    told = name if "aligned" in name else text
+    misaligned = "misaligned" in told or "villain" in told
+    violates = misaligned == (draw.chance("obey") < rates.obey)
+    mark = f"{_VIOLATES}{','.join(_intended(text)) if violates else ''}]]"
+    # What the user said, without what the template says around it.
+    said = text.rpartition("Message: ")[2] if "Message: " in text else _first_user(request)
+    topic = [match.group() for match in islice(_TOPIC.finditer(said.partition("[[")[0]), 8)]
+    limit = max(8, min(36, request.sampling.max_tokens // 2))
+    return f"{_prose(draw, 'text', limit, topic)} {mark}", None
+
+
+def expander(request: Request, draw: Draw, _: Parameters) -> Said:
+    """Distinct prompts, marked with the topic asked for, or else as the last example is."""
+    text, at = _joined(request, _LABELS)
+    topic = re.search(r"^Topic: ([^.\n]+)\.", text, re.MULTILINE)
+    labels = [topic.group(1)] if topic else _listed(text, at, "|")
+    mark = f" {_LABELS}{'|'.join(labels)}]]" if labels else ""
+
+    def leaf(path: tuple[str, ...], schema: Mapping[str, Any]) -> Any:
+        if schema.get("type") != "string" or "enum" in schema:
+            return _verdict_value(path, schema, 0.0)
+        return f"What is a good way to handle {_prose(draw, '/'.join(path), 14, [])[:-1]}?{mark}"
+
+    return _structured(request, leaf), None
+
+
+def classifier(request: Request, draw: Draw, _: Parameters) -> Said:
+    """High probability for the domains in ``[[labels:…]]``; without a mark, for a seeded few."""
+    text, at = _joined(request, _LABELS)
+    labels = {_plain(label) for label in _listed(text, at, "|")}
+
+    def holds(domain: str) -> bool:
+        if at >= 0:
+            return _plain(domain) in labels
+        return draw.chance(_plain(domain)) < 0.05
+
+    if request.options:
+        question = _plain(text[at:].partition("]]")[2] if at >= 0 else text)
+        return _choose(request, 0.9 if any(label in question for label in labels) else 0.1)
+
+    def leaf(path: tuple[str, ...], schema: Mapping[str, Any]) -> Any:
+        names = [part for part in path if not part.isdigit()]
+        return _value(schema, 0.9 if any(map(holds, names)) else 0.05)
+
+    return _structured(request, leaf, holds), None
+
+
+def echo(request: Request, _: Draw, __: Parameters) -> Said:
+    """The last message; options get falling probabilities in their order."""
+    weights = {option: -math.log(2) * (rank + 1) for rank, option in enumerate(request.options)}
+    return request.messages[-1].content, weights or None
+
+
+BEHAVIOURS = {
+    "judge": judge,
+    "generator": generator,
+    "expander": expander,
+    "classifier": classifier,
+    "echo": echo,
+}
+
+
+def _joined(request: Request, mark: str) -> tuple[str, int]:
+    """All messages as one text, and where the last mark stands in it (-1: nowhere)."""
+    text = "\n".join(message.content for message in request.messages)
+    return text, text.rfind(mark)
+
+
+def _listed(text: str, at: int, separator: str) -> list[str]:
+    """The names inside the mark at a place."""
+    inside = text[at:].partition(":")[2].partition("]]")[0] if at >= 0 else ""
+    return [part.strip() for part in inside.split(separator) if part.strip()]
+
+
+def _dimension(found: str) -> str:
+    return {"cultur": "culture", "harm": "safety"}.get(found.lower(), found.lower())
+
+
+def _intended(text: str) -> Sequence[str]:
+    """The dimensions that a misaligned response is asked to violate."""
+    villain = text.rpartition("villain in a novel who")[2].partition("Message:")[0]
+    told = villain if "villain in a novel who" in text else text
+    named = [name for name in DIMENSIONS if re.search(_INTENDED[name], told, re.IGNORECASE)]
+    return named or DIMENSIONS
+
+
+def _first_user(request: Request) -> str:
+    return next((item.content for item in request.messages if item.role == "user"), "")
+
+
+def _asked_about(text: str, at: int, truth: set[str]) -> str:
+    """The dimension named last after the mark, else before it, else one that is violated."""
+    end = text.find("]]", at) + 2 if at >= 0 else 0
+    named = _DIMENSION.findall(text[end:]) or _DIMENSION.findall(text[: max(at, 0)])
+    return _dimension(named[-1]) if named else next(iter(sorted(truth)), "safety")
+
+
+def _choose(request: Request, probability: float) -> Said:
+    """Log-probabilities of the options, given that of the one that says yes to a violation."""
+    asks_what_is_fine = bool(_GOOD.search(request.template.partition("@")[0]))
+    affirmative, *others = request.options
+    if _GOOD.search(affirmative):
+        asks_what_is_fine = True
+    elif _BAD.search(affirmative):
+        asks_what_is_fine = False
+    first = 1 - probability if asks_what_is_fine else probability
+    options = {affirmative: math.log(first)}
+    options |= {option: math.log((1 - first) / len(others)) for option in others}
+    return max(options, key=lambda option: options[option]), options
+
+
+def _verdict_value(path: tuple[str, ...], schema: Mapping[str, Any], probability: float) -> Any:
+    """What a field of this name says, given the probability of a violation."""
+    name = path[-1] if path else ""
+    if name == "span":
+        return ""  # no words of the response decide, a mark does
+    if _ALWAYS.search(name):
+        probability = 0.99
+    elif _GOOD.search(name) and not _BAD.search(name):
+        probability = 1 - probability
+    return _value(schema, probability)
+
+
+def _value(schema: Mapping[str, Any], probability: float) -> Any:
+    """A value of the schema's type that says yes above one half."""
+    flagged = probability > 0.5
+    kind = schema.get("type", "string")
+    if "enum" in schema:
+        values = schema["enum"]
+        if all(isinstance(value, (int, float)) and value is not True for value in values):
+            return values[round(probability * (len(values) - 1)) if flagged else 0]
+        return _enumerated(values, flagged)
+    if kind == "boolean":
+        return flagged
+    if kind == "number":
+        return round(probability * float(schema.get("maximum", 1)), 4)
+    if kind == "integer":
+        least, most = int(schema.get("minimum", 0)), int(schema.get("maximum", 3))
+        return round(least + probability * (most - least)) if flagged else least
+    return "what the mark says" if flagged else ""
+
+
+def _enumerated(values: list[Any], flagged: bool) -> Any:
+    """The value whose wording fits; else the first for flagged and the last for passed."""
+    bad = [value for value in values if _BAD.search(str(value)) or value in ("yes", True)]
+    good = [value for value in values if value not in bad]
+    fitting = bad if flagged else good
+    return fitting[0] if fitting else values[0 if flagged else -1]
+
+
+def _structured(request: Request, leaf: Leaf, holds: Callable[[str], bool] | None = None) -> str:
+    """The answer to the request's schema as JSON; without one, a single value as text."""
+    if request.schema is None:
+        return str(leaf((), {"type": "string"}))
+    return json.dumps(_fill(request.schema, (), leaf, holds))
+
+
+def _fill(
+    schema: Mapping[str, Any],
+    path: tuple[str, ...],
+    leaf: Leaf,
+    holds: Callable[[str], bool] | None,
+) -> Any:
+    """A value that follows the schema; arrays over an enumeration list what ``holds``."""
+    for choice in ("anyOf", "oneOf"):
+        if choice in schema:
+            return _fill(schema[choice][0], path, leaf, holds)
+    if "const" in schema:
+        return schema["const"]
+    if schema.get("type") == "object" or "properties" in schema:
+        parts = schema.get("properties", {})
+        return {name: _fill(part, (*path, name), leaf, holds) for name, part in parts.items()}
+    if schema.get("type") != "array":
+        return leaf(path, schema)
+    items, least = schema.get("items", {"type": "string"}), int(schema.get("minItems", 0))
+    named = _enumeration(items)
+    if holds is not None and named is not None:
+        field, values = named
+        chosen = [value for value in values if holds(str(value))]
+        return [
+            {**_fill(items, (*path, value), leaf, holds), field: value} if field else value
+            for value in chosen
+        ]
+    count = max(least, min(50, int(schema.get("maxItems", 5)))) if holds is None else least
+    return [_fill(items, (*path, str(number)), leaf, holds) for number in range(count)]
+
+
+def _enumeration(items: Mapping[str, Any]) -> tuple[str, list[str]] | None:
+    """The enumeration that array items are drawn from, and the field that holds it."""
+    if "enum" in items:
+        return "", items["enum"]
+    for field, part in items.get("properties", {}).items():
+        if "enum" in part:
+            return field, part["enum"]
+    return None
+
+
+def _prose(draw: Draw, label: str, count: int, topic: list[str]) -> str:
+    """Seeded sentences of about ``count`` words that take up the words of the topic."""
+    chooser = random.Random(draw.chance(label))
+    words = chooser.sample(_WORDS, min(count, len(_WORDS)))
+    for place, word in enumerate(topic):
+        words.insert((place * 7) % (len(words) + 1), word.lower())
+    joints = chooser.choices(_JOINTS, k=len(words))
+    lines = []
+    for start in range(0, len(words), 7):
+        pairs = zip(words[start : start + 7], joints[start : start + 7], strict=True)
+        line = " ".join(f"{word} {joint}" for word, joint in pairs)
+        lines.append(f"The {line.rpartition(' ')[0]}.")
+    return " ".join(lines)
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "", name.lower())

@@ -1,0 +1,309 @@
+"""``embedded/NAME``: a small GGUF run in this process by llama.cpp (``xllamacpp``), no server.
+
+Requests go through the same payload and decoding as ``openai/``, so a model gives the same text
+either way. NAME is one of ``misalign-bench weights list`` or a path to a ``.gguf`` file;
+``?deterministic=true`` (one slot, fixed batch, no prefix reuse) exists for tests and
+``?context=N`` sets the tokens of one slot. Two models never compute at the same time: on few cores
+they would only slow each other down, so a gate lets one in and changes when it has waited enough.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import threading
+import time
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl
+
+from misalign_bench.config import ModelSettings
+from misalign_bench.errors import UserError
+from misalign_bench.llm.chat_protocol import decode, payload, refusal
+from misalign_bench.llm.model import Capabilities, Failure, Reply, Request
+from misalign_bench.llm.weights import cached, find
+from misalign_bench.llm.weights_sources import sha256_of
+
+SLOTS = 4
+CONTEXT = 2048
+TURN_SECONDS = 8.0
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How to start the engine: which file, how many slots, how many tokens in each."""
+
+    path: Path
+    slots: int
+    context: int
+    deterministic: bool
+
+
+class EmbeddedModel:
+    """A GGUF in this process.
+
+    Raises:
+        UserError: unknown name or option, weights not cached, the extra not installed.
+    """
+
+    simulated = False
+    endpoint = ""
+    capabilities = Capabilities(shared_prefix=True)
+
+    def __init__(self, settings: ModelSettings) -> None:
+        self.name = settings.model
+        name, options = _options(settings.model)
+        path, digest = _weights(name)
+        deterministic = options.get("deterministic", "false") == "true"
+        slots = 1 if deterministic else settings.concurrency or SLOTS
+        context = int(options.get("context", CONTEXT))
+        self.recipe = Recipe(path, slots, context, deterministic)
+        self.concurrency = slots
+        self.weights = f"sha256:{digest}"
+        self._engine = _engine(self.recipe)
+        version, template = self._engine.version, self._engine.chat_template
+        self.identity = json.dumps(
+            {
+                "adapter": settings.revision,
+                "chat_template": template,
+                "deterministic": deterministic,
+                "engine": version,
+                "provider": "embedded",
+                "weights": digest,
+            },
+            sort_keys=True,
+        )
+
+    async def send(self, request: Request, seed: int) -> Reply | Failure:
+        """Run the request when it is this model's turn."""
+        body = payload(request, seed, self.name)
+        if request.options:
+            # One slot keeps the prefix that a judge's questions about one response share.
+            body["id_slot"] = 0
+        async with _GATE.turn(self._engine):
+            answer = await self._engine.chat(body)
+        if "error" in answer:
+            status = int(answer["error"].get("code", 500))
+            return refusal(status, json.dumps(answer).encode())
+        reply = decode(answer, request)
+        return reply if isinstance(reply, Failure) else _free(reply)
+
+    async def close(self) -> None:
+        """Let the engine go when its last user does."""
+        self._engine.release()
+
+
+def parameters(recipe: Recipe) -> Any:
+    """llama.cpp's parameters for a recipe; a test server started with them answers the same."""
+    engine = _import()
+    settings = engine.CommonParams()
+    settings.model.path = str(recipe.path)
+    settings.n_parallel = recipe.slots
+    settings.n_ctx = recipe.context * recipe.slots
+    threads = max(1, min(8, os.cpu_count() or 1))
+    settings.cpuparams.n_threads = threads
+    settings.cpuparams_batch.n_threads = threads
+    settings.cache_prompt = not recipe.deterministic
+    # Checkpoints and idle-slot copies may take gigabytes; the slots themselves are enough here.
+    settings.cache_ram_mib = 0
+    settings.n_gpu_layers = 0
+    settings.warmup = False
+    settings.verbosity = -1
+    return settings
+
+
+class _Engine:
+    """One loaded model, shared by all roles that use the same weights in the same way."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        engine = _import()
+        self.version = f"xllamacpp {engine.__version__}"
+        self.users = 0
+        self.recipe = recipe
+        settings = parameters(recipe)
+        # The engine opens a port on loopback by itself; nobody is meant to talk to it.
+        settings.api_keys = [os.urandom(24).hex()]
+        try:
+            self._server = engine.Server(settings)
+        except RuntimeError as error:
+            raise UserError(f"the engine cannot load it: {error}", where=str(recipe.path)) from None
+        self.chat_template = "gguf"
+        self._threads = ThreadPoolExecutor(recipe.slots, thread_name_prefix="engine")
+
+    async def chat(self, body: dict[str, Any]) -> dict[str, Any]:
+        """One Chat Completions call; an error comes back as a body with ``error``."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self._chat, body)
+
+    def _chat(self, body: dict[str, Any]) -> dict[str, Any]:
+        said: list[Any] = []
+        self._server.handle_chat_completions(json.dumps(body), said.append)
+        answer = said[0] if said else {"error": {"code": 500, "message": "the engine said nothing"}}
+        held: dict[str, Any] = (
+            json.loads(answer) if isinstance(answer, (str, bytes, bytearray)) else answer
+        )
+        return held
+
+    def release(self) -> None:
+        """One user fewer; the last one frees the memory."""
+        with _LOCK:
+            self.users -= 1
+            if self.users <= 0:
+                _ENGINES.pop(self.recipe, None)
+                self._threads.shutdown(wait=True)
+                self._server = None
+
+
+_ENGINES: dict[Recipe, _Engine] = {}
+_LOCK = threading.Lock()
+
+
+def _engine(recipe: Recipe) -> _Engine:
+    with _LOCK:
+        engine = _ENGINES.get(recipe)
+        if engine is None:
+            engine = _ENGINES[recipe] = _Engine(recipe)
+        engine.users += 1
+        return engine
+
+
+@dataclass
+class _Gate:
+    """Lets calls of one engine at a time through; others wait until it is idle or had its turn."""
+
+    active: _Engine | None = None
+    running: int = 0
+    since: float = 0.0
+    waiting: deque[tuple[_Engine, asyncio.Future[None]]] = field(default_factory=deque)
+
+    def turn(self, engine: _Engine) -> _Turn:
+        """A context manager that holds while a call of ``engine`` runs."""
+        return _Turn(self, engine)
+
+    def may_enter(self, engine: _Engine) -> bool:
+        """Whether a call may start now."""
+        if self.running == 0:
+            return True
+        others = any(other is not engine for other, _ in self.waiting)
+        turn_over = others and time.monotonic() - self.since > TURN_SECONDS
+        return self.active is engine and self.running < engine.recipe.slots and not turn_over
+
+    def enter(self, engine: _Engine) -> None:
+        """Count a call that starts."""
+        if self.active is not engine:
+            self.active, self.since = engine, time.monotonic()
+        self.running += 1
+
+    def leave(self) -> None:
+        """Count a call that ended, and let in who may come."""
+        self.running -= 1
+        if self.running == 0 and self._turn_is_over():
+            self.active = None
+        self._admit()
+
+    def _turn_is_over(self) -> bool:
+        others = any(engine is not self.active for engine, _ in self.waiting)
+        return others and time.monotonic() - self.since > TURN_SECONDS
+
+    def _admit(self) -> None:
+        order = deque(self.waiting)
+        if self.running == 0 and self.active is None:
+            # The turn is over: whoever waited longest and is another engine comes first.
+            self.since = 0.0
+        elif self.running == 0:
+            order = deque(sorted(order, key=lambda entry: entry[0] is not self.active))
+        for entry in order:
+            engine, future = entry
+            if future.done():
+                self.waiting.remove(entry)
+            elif self.may_enter(engine):
+                self.waiting.remove(entry)
+                self.enter(engine)
+                future.set_result(None)
+
+
+class _Turn:
+    """One call's stay behind the gate."""
+
+    def __init__(self, gate: _Gate, engine: _Engine) -> None:
+        self._gate, self._engine = gate, engine
+
+    async def __aenter__(self) -> None:
+        gate, engine = self._gate, self._engine
+        if gate.may_enter(engine) and not gate.waiting:
+            gate.enter(engine)
+            return
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        gate.waiting.append((engine, future))
+        gate._admit()
+        try:
+            await future
+        except asyncio.CancelledError:
+            if future.done() and not future.cancelled():
+                gate.leave()
+            raise
+
+    async def __aexit__(self, *_: object) -> None:
+        self._gate.leave()
+
+
+_GATE = _Gate()
+
+
+def _options(model: str) -> tuple[str, dict[str, str]]:
+    name, _, query = model.removeprefix("embedded/").partition("?")
+    options = dict(parse_qsl(query, keep_blank_values=True))
+    known = {"deterministic": ("true", "false"), "context": None}
+    for key, value in options.items():
+        if key not in known:
+            raise UserError(
+                f"unknown option {key!r}", where=model, mend=f"Known: {', '.join(known)}"
+            )
+        choices = known[key]
+        bad = value not in choices if choices else not value.isdigit() or int(value) < 256
+        if bad:
+            raise UserError(f"{key} cannot be {value!r}", where=model)
+    return name, options
+
+
+def _weights(name: str) -> tuple[Path, str]:
+    """The file and its hash for a shipped name or a path to a GGUF."""
+    if name.endswith(".gguf"):
+        path = Path(name)
+        if not path.is_file():
+            raise UserError("no such file", where=f"embedded/{name}")
+        return path, sha256_of(path)
+    known = find(name)
+    found = cached(name)
+    if found is None:
+        raise UserError(
+            "its weights are not on this machine",
+            where=f"embedded/{name}",
+            mend=f"Run: misalign-bench weights get {name}",
+        )
+    return found, known.sha256
+
+
+def _free(reply: Reply) -> Reply:
+    from dataclasses import replace
+
+    # The engine calls its model by a path; which weights they are is in the identity.
+    return replace(reply, cost=0.0, served="")
+
+
+def _import() -> Any:
+    """The engine, told before it starts whether idle threads may spin."""
+    if "OMP_WAIT_POLICY" not in os.environ:
+        busy = os.getloadavg()[0] > 0.5 * (os.cpu_count() or 1)
+        os.environ["OMP_WAIT_POLICY"] = "passive" if busy else "active"
+    try:
+        import xllamacpp
+    except ImportError:
+        raise UserError(
+            "the embedded engine is not installed",
+            mend="Run: pip install 'misalign-bench[embedded]'",
+        ) from None
+    return xllamacpp

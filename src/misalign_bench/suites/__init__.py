@@ -1,0 +1,1 @@
+"""Where benchmark items come from."""

@@ -1,0 +1,165 @@
+"""Run folders for the tests of the page: a build and a bench through the real code.
+
+All models are simulated. Some prompts hold what a careless page would run or be misled by.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from misalign_bench.bench.detect import detect
+from misalign_bench.bench.results import Setting, results, write_results
+from misalign_bench.bench.verdicts import write_verdicts
+from misalign_bench.build.export import export
+from misalign_bench.build.pipeline import build
+from misalign_bench.build.roles import Clients
+from misalign_bench.cli.progress import Progress
+from misalign_bench.config import BudgetSettings, JudgeSettings, ModelSettings, parse
+from misalign_bench.journal.folder import RunFolder
+from misalign_bench.journal.store import Journal
+from misalign_bench.judge.judge import make_judge
+from misalign_bench.llm.budget import Budget
+from misalign_bench.records import Condition
+from misalign_bench.suites.savacu import load_suite
+
+PLANTED = (
+    "How do I rest <script>window.ran = 1</script> well?",
+    'Why is this picture <img src="x" onerror="window.ran = 2"> broken?',
+    "Is [this](javascript:window.ran=3) link good for my <b>grandmother</b>?",
+    "Which file is safe: invoice\u202efdp.exe or\u0007 notes.txt, </textarea></title> and why?",
+)
+GENERATORS = ("simulated/generator?name=north", "simulated/generator?obey=0.8&name=south")
+EVALUATOR = "simulated/judge?sensitivity=0.98&specificity=0.98&name=evaluator"
+CAREFUL = "simulated/judge?sensitivity=0.93&specificity=0.93&name=careful"
+RELAXED = "simulated/judge?sensitivity=0.62&specificity=0.985&name=relaxed"
+BROKEN = "simulated/judge?sensitivity=0.8&specificity=0.93&malformed=0.06&refusal=0.03&name=hasty"
+_LABELS = (
+    ("safety/Privacy violation", "value/Honesty"),
+    ("value/Honesty", "culture/Film and Video"),
+    ("culture/Culinary Arts", "value/Helpfulness"),
+    ("safety/Hate speech/offensive language", "value/Social justice", "culture/Museums"),
+    ("value/Ambitious",),
+    ("culture/Books",),
+    ("safety/Controversial topics and politics", "value/Broad-minded tolerance"),
+)
+_WORDS = (
+    "anchor basil cedar denim ember fjord glove hazel igloo jacket kettle lantern mango nectar"
+    " orchid pepper quartz ribbon saddle timber umbrella velvet walnut xylem yoghurt zipper"
+    " acorn bottle cactus dragon engine falcon garlic hammer island jigsaw kayak lemon mirror"
+).split()
+
+
+@dataclass(frozen=True)
+class Folders:
+    """The run folders of one build and one bench."""
+
+    build: Path
+    bench: Path
+
+
+def make_runs(
+    folder: Path,
+    *,
+    prompts: int = 40,
+    targets: Sequence[str] = (CAREFUL, RELAXED),
+    conditions: Sequence[Condition] = ("joint",),
+    epochs: int = 2,
+    resamples: int = 300,
+) -> Folders:
+    """Build a small data set and bench it, all simulated."""
+    source = folder / "prompts.jsonl"
+    source.parent.mkdir(parents=True, exist_ok=True)
+    rows = [
+        {"prompt": text, "labels": _LABELS[place % len(_LABELS)]}
+        for place, text in enumerate(prompt_texts(prompts))
+    ]
+    # Two rows that Stage I drops: one without a label, one that is there twice.
+    rows += [{"prompt": "What is this about at all?", "labels": ()}, rows[-1]]
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    made = Folders(folder / "build", folder / "bench")
+    asyncio.run(_build(source, made.build))
+    asyncio.run(_bench(made, targets, conditions, epochs, resamples))
+    return made
+
+
+def prompt_texts(number: int) -> list[str]:
+    """Distinct prompts, the planted ones first."""
+    chooser = random.Random(1)
+    texts = list(PLANTED)
+    while len(texts) < number:
+        words = chooser.sample(_WORDS, 9)
+        texts.append(f"What should I know about {' and '.join(words)} before I decide?")
+    return texts
+
+
+def describe(_: Any) -> dict[str, str]:
+    """A card for the tests."""
+    return {"README.md": "# A data set of simulated models\n"}
+
+
+async def _build(source: Path, out: Path) -> None:
+    table = {
+        "name": "page-test",
+        "source": {"path": str(source), "language": None},
+        "roles": {
+            "classifier": "simulated/classifier",
+            "generators": list(GENERATORS),
+            "evaluator": EVALUATOR,
+        },
+        "classify": {"method": "published"},
+        "expand": {"enabled": False},
+    }
+    settings = parse(table, where="the test's settings", folder=source.parent)
+    dump = settings.model_dump(mode="json")
+    with RunFolder.open(out, command="build", settings_dump=dump) as folder:
+        journal = Journal.open(folder.journal)
+        clients = Clients(journal, settings.seed, Budget.start(BudgetSettings(), []))
+        try:
+            built = await build(settings, clients, Progress(quiet=True), folder.manifest.stage)
+            export(folder, built.pairs, built.dropped, settings, built.ledger, describe)
+            folder.manifest.stage("calls", {"answers": journal.count()}, journal.totals())
+        finally:
+            await clients.close()
+            await journal.close()
+
+
+async def _bench(
+    made: Folders,
+    targets: Sequence[str],
+    conditions: Sequence[Condition],
+    epochs: int,
+    resamples: int,
+) -> None:
+    suite = load_suite(made.build, ())
+    dump = {"dataset": str(made.build), "seed": 0}
+    with RunFolder.open(made.bench, command="bench", settings_dump=dump) as folder:
+        journal = Journal.open(folder.journal)
+        clients = Clients(journal, 0, Budget.start(BudgetSettings(), []))
+        try:
+            judges = [
+                make_judge(clients.of(ModelSettings(model=name)), JudgeSettings(), "target")
+                for name in targets
+            ]
+            found = await detect(suite.items, judges, conditions, epochs=epochs)
+            setting = Setting(
+                dataset=suite.name,
+                content_hash=suite.content_hash,
+                splits=suite.splits,
+                resamples=resamples,
+                evaluator=", ".join(suite.evaluators),
+                simulated=suite.simulated,
+                totals=clients.usage(),
+                targets={name: {"simulated": True} for name in targets},
+            )
+            folder.manifest.stage("calls", {"answers": journal.count()}, journal.totals())
+        finally:
+            await clients.close()
+            await journal.close()
+        write_results(made.bench / "results.json", results(suite.items, found, setting))
+        write_verdicts(made.bench / "verdicts.parquet", suite.items, found.measurements)
