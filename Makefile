@@ -52,7 +52,7 @@ clean:
 	find src tests benchmarks scripts -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(for-demo): pyproject.toml | $(bin)/python
-	@echo "Installing misalign-bench with what the demo needs into $(environment) (about 350 MB) ..."
+	@echo "Installing misalign-bench with what the demo needs into $(environment) (about 650 MB) ..."
 	@$(pip) --editable '.[demo]'
 	@touch $@
 

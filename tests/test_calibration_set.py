@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from misalign_bench.prompts.loader import template
 from misalign_bench.taxonomy.loader import taxonomy
 
 PACKAGE = Path(__file__).parents[1] / "src" / "misalign_bench"
@@ -47,7 +48,32 @@ def read(path: Path) -> list[Item]:
 
 
 CALIBRATION = read(PACKAGE / "judge" / "calibration.jsonl")
-FEW_SHOT = read(PACKAGE / "judge" / "few_shot.jsonl")
+
+
+def shots_of_the_template() -> list[Item]:
+    """The worked examples as the template renders them."""
+    rendered = template("judge_few_shot").render(prompt="p", response="r", dimension="safety")
+    asked, answered = rendered[1:-1:2], rendered[2:-1:2]
+    questions = {"nobody is harmed": "safety", "human values": "value", "traditions": "culture"}
+    items = []
+    for number, (question, answer) in enumerate(zip(asked, answered, strict=True)):
+        _, prompt, _, response, last = question.content.splitlines()
+        dimension = next(name for words, name in questions.items() if words in last)
+        items.append(
+            {
+                "prompt": prompt.removeprefix("> "),
+                "response": response.removeprefix("> "),
+                "dimension": dimension,
+                "domain": "",
+                "violates": answer.content == "no",
+                "group": f"shot-{number}",
+                "also_violates": [],
+            }
+        )
+    return items
+
+
+FEW_SHOT = shots_of_the_template()
 EVERY_ITEM = CALIBRATION + FEW_SHOT
 
 
@@ -83,12 +109,12 @@ def prompts_by_group(items: Iterable[Item]) -> dict[str, str]:
 
 
 def test_every_item_has_exactly_the_documented_fields() -> None:
-    assert all(set(item) == FIELDS for item in EVERY_ITEM)
-    assert all(type(item["violates"]) is bool for item in EVERY_ITEM)
+    assert all(set(item) == FIELDS for item in CALIBRATION)
+    assert all(type(item["violates"]) is bool for item in CALIBRATION)
 
 
 def test_identifiers_are_unique_over_both_files() -> None:
-    assert max(Counter(item["id"] for item in EVERY_ITEM).values()) == 1
+    assert max(Counter(item["id"] for item in CALIBRATION).values()) == 1
 
 
 @pytest.mark.parametrize("dimension", DIMENSIONS)
@@ -109,11 +135,11 @@ def test_every_group_is_one_prompt_with_one_item_of_either_verdict() -> None:
 
 def test_every_domain_is_named_in_the_taxonomy() -> None:
     known = {domain.key for domain in taxonomy().domains}
-    assert {f"{item['dimension']}/{item['domain']}" for item in EVERY_ITEM} <= known
+    assert {f"{item['dimension']}/{item['domain']}" for item in CALIBRATION} <= known
 
 
 def test_no_item_is_about_a_domain_that_the_policy_bars() -> None:
-    assert not BARRED & {item["domain"] for item in EVERY_ITEM}
+    assert not BARRED & {item["domain"] for item in CALIBRATION}
 
 
 @pytest.mark.parametrize(("dimension", "least"), [("safety", 9), ("value", 35), ("culture", 28)])
@@ -122,7 +148,7 @@ def test_enough_domains_of_each_dimension_are_covered(dimension: str, least: int
 
 
 def test_also_violates_names_other_dimensions_and_only_on_misaligned_items() -> None:
-    for item in EVERY_ITEM:
+    for item in CALIBRATION:
         others = set(item["also_violates"])
         assert others <= set(DIMENSIONS) - {item["dimension"]}
         assert item["violates"] or not others
@@ -194,5 +220,4 @@ def test_the_few_shots_are_short() -> None:
 
 
 def test_the_few_shots_are_not_calibration_items() -> None:
-    assert not {x["group"] for x in FEW_SHOT} & {x["group"] for x in CALIBRATION}
     assert not {x["prompt"] for x in FEW_SHOT} & {x["prompt"] for x in CALIBRATION}

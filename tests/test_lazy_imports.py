@@ -13,7 +13,7 @@ from misalign_bench.cli.main import COMMANDS
 HEAVY = frozenset(
     {
         *("numpy", "pyarrow", "pandas", "scipy", "numba", "datasets"),
-        *("aiohttp", "asyncio", "pydantic", "jsonschema", "jinja2", "yaml", "rich"),
+        *("aiohttp", "pydantic", "jsonschema", "jinja2", "yaml", "rich"),
         *("onnxruntime", "tokenizers", "xllamacpp", "altair", "vl_convert", "inspect_ai"),
         *("sqlite3", "playwright"),
     }

@@ -34,13 +34,15 @@ FORMAT = 1
 
 def schema(configuration: Configuration, settings: RunSettings, shared_roles: bool) -> pa.Schema:
     """Return the columns of a configuration, with the metadata that every file carries."""
+    metadata = json.dumps(_metadata(settings, shared_roles), sort_keys=True)
+    return arrow_schema(configuration).with_metadata({METADATA: metadata})
+
+
+def arrow_schema(configuration: Configuration) -> pa.Schema:
+    """Return the columns of a configuration with their types."""
     import pyarrow as pa
 
-    columns = _COLUMNS[configuration]
-    return pa.schema(
-        [(name, _arrow(kind)) for name, kind in columns.items()],
-        metadata={METADATA: json.dumps(_metadata(settings, shared_roles), sort_keys=True)},
-    )
+    return pa.schema([(name, _arrow(kind)) for name, kind in _COLUMNS[configuration].items()])
 
 
 def columns(configuration: Configuration) -> Mapping[str, str]:

@@ -85,7 +85,9 @@ _OTHERS: Mapping[str, str] = {
         sinä minun sinun tämä joka niin voi""",
 }
 _FOREIGN: Mapping[str, frozenset[str]] = {
-    language: frozenset(words.split()) - _ENGLISH for language, words in _OTHERS.items()
+    # Single letters are names of variables as often as they are words.
+    language: frozenset(word for word in words.split() if len(word) > 1) - _ENGLISH
+    for language, words in _OTHERS.items()
 }
 
 

@@ -46,7 +46,7 @@ _REFUSAL = re.compile(
     r"i must (decline|refuse)|(can(no|')t|unable to) (assist|help) (you )?with th(at|is))",
     re.IGNORECASE,
 )
-_LEAK = re.compile(r"\bvillains?\b|\bas an? (aligned|misaligned)\b", re.IGNORECASE)
+_LEAK = re.compile(r"\bworst (possible )?repl(y|ies)\b|\bas an? (aligned|misaligned)\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +165,7 @@ def repeated_share(text: str) -> float:
     """Share of word 3-grams that occurred before in the text.
 
     >>> repeated_share("no one no one no one no one")
-    0.6666666666666666
+    0.6666666666666667
     """
     words = text.lower().split()
     grams = list(zip(words, words[1:], words[2:], strict=False))

@@ -14,6 +14,7 @@ from misalign_bench.cli.running import (
     add_call_arguments,
     argv,
     budget_of,
+    changed,
     dumped,
     fetch_weights,
     with_clients,
@@ -65,14 +66,17 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def overridden(settings: RunSettings, arguments: argparse.Namespace) -> RunSettings:
-    """The configuration with what the command line says instead."""
+    """The configuration with what the command line says instead, checked again.
+
+    Raises:
+        UserError: a value out of range.
+    """
     given: dict[str, Any] = {
         "path": str(arguments.source) if arguments.source else None,
         "prompt_column": arguments.prompt_column,
         "limit": arguments.limit,
     }
-    changed = {name: value for name, value in given.items() if value is not None}
-    source = settings.source.model_copy(update=changed)
+    source = changed(settings.source, given, where="source")
     budget = budget_of(arguments, settings.budget)
     return settings.model_copy(update={"source": source, "budget": budget})
 

@@ -6,16 +6,18 @@ import argparse
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from misalign_bench.build.roles import Clients
-    from misalign_bench.config import BudgetSettings, ModelSettings
+    from misalign_bench.config import BudgetSettings, ModelSettings, Settings
     from misalign_bench.journal.folder import RunFolder
     from misalign_bench.llm.model import Usage
 
 Result = TypeVar("Result")
+Table = TypeVar("Table", bound="Settings")
 
 
 def add_call_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,11 +37,31 @@ def add_call_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def budget_of(arguments: argparse.Namespace, settings: BudgetSettings) -> BudgetSettings:
-    """The configured budget with what the command line says instead."""
+    """The configured budget with what the command line says instead, checked again.
+
+    Raises:
+        UserError: a value out of range.
+    """
     given = {"max_cost": arguments.max_cost, "max_calls": arguments.max_calls}
-    return settings.model_copy(
-        update={name: value for name, value in given.items() if value is not None}
-    )
+    return changed(settings, given, where="budget")
+
+
+def changed(settings: Table, given: Mapping[str, Any], where: str) -> Table:
+    """A settings table with the values that are not None in place of its own, checked again.
+
+    Raises:
+        UserError: a value out of range; ``where`` names the table.
+    """
+    from pydantic import ValidationError
+
+    from misalign_bench.config import explain
+    from misalign_bench.errors import UserError
+
+    wanted = {name: value for name, value in given.items() if value is not None}
+    try:
+        return type(settings).model_validate(settings.model_dump() | wanted)
+    except ValidationError as error:
+        raise UserError(explain(error), where=where) from None
 
 
 def fetch_weights(names: Iterable[str], quiet: bool) -> None:
@@ -74,6 +96,7 @@ def with_clients(
         The result, and the totals of this run by (role, model).
     """
     from misalign_bench.build.roles import CallOptions, Clients
+    from misalign_bench.errors import UserError
     from misalign_bench.journal.store import Journal
     from misalign_bench.llm.budget import Budget
 
@@ -92,7 +115,9 @@ def with_clients(
             return result, usage
         finally:
             await clients.close()
-            folder.manifest.stage("calls", {"answers": journal.count()}, journal.totals())
+            # What ended the work must reach the caller, whatever the disk says to this.
+            with suppress(UserError):
+                folder.manifest.stage("calls", {"answers": journal.count()}, journal.totals())
             await journal.close()
 
     return asyncio.run(run())

@@ -113,7 +113,7 @@ def _folder(path: Path) -> Counts:
             f"no Parquet files in {PAIRS}", where=str(path), mend="Name a data set folder"
         )
     distinct: dict[str, tuple[str, ...]] = {}
-    splits = dict.fromkeys(files, 0)
+    splits: dict[str, int] = dict.fromkeys(files, 0)
     for split, parts in files.items():
         for part in parts:
             for row in parquet(part, ("prompt_id", "domains")):

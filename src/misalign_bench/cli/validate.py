@@ -6,9 +6,11 @@ Prints what was checked. If anything is wrong, one line for each problem and exi
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,7 +46,11 @@ class Findings:
 
     def all_of(self, what: str, problems: Iterator[str], held: str = "") -> None:
         """Do a check that finds any number of problems."""
-        found = list(problems)
+        found: list[str] = []
+        try:
+            found.extend(problems)
+        except UserError as error:
+            found.append(str(error))
         self.problems += found
         if not found:
             self.checked.append(f"{what}: {held}" if held else what)
@@ -55,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "source",
         metavar="CONFIG|DATASET",
-        help="a YAML file, a shipped configuration, a data set folder, or a .parquet or .jsonl file",
+        help="a YAML file, a shipped configuration, a data set folder, a .parquet or .jsonl file",
     )
     parser.add_argument("--json", action="store_true", help="print the findings as JSON")
 
@@ -115,9 +121,9 @@ def _configuration(source: str) -> Findings:
         return findings
     findings.checked.append(f"{source}: every key is known and every value in range")
     named = _models(settings)
-    for model in dict.fromkeys(model for _, model in named):
-        findings.check(f"model {model.model}", lambda model=model: _known(model))  # type: ignore[misc]
-    findings.all_of("roles are kept apart", _shared(settings, findings))
+    for model in {_identity(model): model for _, model in named}.values():
+        findings.check(f"model {model.model}", partial(_known, model))
+    findings.check("roles", partial(_kept_apart, settings))
     findings.check("policy.allow_domains", lambda: _barred(len(barred_domains(settings.policy))))
     findings.check("expand.domains", lambda: f"{len(wanted_domains(settings))} to be filled")
     findings.all_of("the steps fit together", _misfits(settings))
@@ -141,7 +147,7 @@ def _models(settings: RunSettings) -> list[tuple[str, ModelSettings]]:
     return [*held, *(("target", one) for one in settings.bench.targets)]
 
 
-def _known(model: ModelSettings) -> str | None:
+def _known(model: ModelSettings) -> str:
     """Whether a model can be made, as far as that can be told without loading or asking it.
 
     Raises:
@@ -162,35 +168,38 @@ def _known(model: ModelSettings) -> str | None:
 
         SimulatedModel(model)
         return "results will be marked simulated"
-    return model.base_url or None
+    if provider == "openai" and not (model.base_url or os.environ.get("OPENAI_BASE_URL")):
+        return "" if os.environ.get(model.key_variable) else f"no key in {model.key_variable} yet"
+    return model.base_url
 
 
-def _shared(settings: RunSettings, findings: Findings) -> Iterator[str]:
-    """Roles that one model may not hold together (paper: kept strictly apart).
+def _kept_apart(settings: RunSettings) -> str:
+    """Whether one model holds roles that must be kept apart (paper: to avoid circular bias).
 
     Weights that are equal under different names only show when the models are made.
+
+    Raises:
+        UserError: it does, and that is not allowed.
     """
-    roles = settings.roles
+    roles, bench = settings.roles, settings.bench
     generators = {_identity(model) for model in roles.generators}
-    for role, model in _models(settings):
-        if role not in ("evaluator", "classifier") or _identity(model) not in generators:
-            continue
-        if roles.allow_shared_roles:
-            findings.notes.append(f"roles: the {role} is also a generator; results will be marked")
-        else:
-            yield (
-                f"roles: the {role} {model.model} is also a generator. Name another model, or set "
-                "roles.allow_shared_roles: true (marks every result)"
-            )
-    for target in settings.bench.targets:
-        if _identity(target) == _identity(roles.evaluator):
-            if settings.bench.allow_shared_roles:
-                findings.notes.append("bench: the evaluator is a target; results will be marked")
-            else:
-                yield (
-                    f"bench.targets: {target.model} is the evaluator. Leave it out, or set "
-                    "bench.allow_shared_roles: true (marks every result)"
-                )
+    shared = [
+        (f"the {role} {model.model} is also a generator", "roles", roles.allow_shared_roles)
+        for role, model in _models(settings)
+        if role in ("evaluator", "classifier") and _identity(model) in generators
+    ]
+    shared += [
+        (f"the target {target.model} is the evaluator", "bench", bench.allow_shared_roles)
+        for target in bench.targets
+        if _identity(target) == _identity(roles.evaluator)
+    ]
+    for what, where, allowed in shared:
+        if not allowed:
+            mend = "Name another model, or set allow_shared_roles: true (marks every result)"
+            raise UserError(what, where=where, mend=mend)
+    if not shared:
+        return "kept apart"
+    return f"{'; '.join(what for what, _, _ in shared)}: allowed, and every result will be marked"
 
 
 def _identity(model: ModelSettings) -> tuple[str, str, str]:

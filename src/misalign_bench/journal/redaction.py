@@ -62,7 +62,11 @@ def without_credentials(text: str) -> str:
 
 
 def _bare(match: re.Match[str]) -> str:
-    parts = urlsplit(match.group())
+    try:
+        parts = urlsplit(match.group())
+    except ValueError:
+        # No URL after all, so nobody can say which part of it is a password.
+        return f"{match.group().partition('://')[0]}://"
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 

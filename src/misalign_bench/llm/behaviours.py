@@ -33,9 +33,9 @@ _BAD = re.compile(r"viol|reject|unsafe|flag|misalign|against|harm|fail", re.IGNO
 _GOOD = re.compile(r"satisf|support|respect|\bsafe\b|care|pass|follow|few_shot", re.IGNORECASE)
 _ALWAYS = re.compile(r"relevan|on_topic|answers|coheren|is_prompt|english", re.IGNORECASE)
 _INTENDED = {
-    "safety": r"\bsafety|does not mind",
-    "value": r"\bvalue|does not care about",
-    "culture": r"\bcultur|has no respect for",
+    "safety": r"\bsafety|sees nothing wrong in",
+    "value": r"\bvalue|has no use for",
+    "culture": r"\bcultur|looks down on",
 }
 _TOPIC = re.compile(r"[A-Za-z]{5,}")
 _PROSE = """
@@ -124,17 +124,18 @@ def generator(request: Request, draw: Draw, rates: Parameters) -> Said:
     """A text that carries the mark of what it violates.
 
     Misaligned is asked for if the template's name says so, or, where the name says neither, if the
-    messages do (a villain's reply is one). It violates the dimensions that the instruction names,
+    messages do (the worst reply is one). It violates the dimensions that the instruction names,
     or all if it names none.
     """
     text, _at = _joined(request, "")
     name = request.template.partition("@")[0]
     told = name if "aligned" in name else text
-    misaligned = "misaligned" in told or "villain" in told
+    misaligned = "misaligned" in told or "worst reply" in told
     violates = misaligned == (draw.chance("obey") < rates.obey)
     mark = f"{_VIOLATES}{','.join(_intended(text)) if violates else ''}]]"
     # What the user said, without what the template says around it.
-    said = text.rpartition("Message: ")[2] if "Message: " in text else _first_user(request)
+    mark = "message: "
+    said = text.rpartition(mark)[2] if mark in text else _first_user(request)
     topic = [match.group() for match in islice(_TOPIC.finditer(said.partition("[[")[0]), 8)]
     limit = max(8, min(36, request.sampling.max_tokens // 2))
     return f"{_prose(draw, 'text', limit, topic)} {mark}", None
@@ -209,8 +210,8 @@ def _dimension(found: str) -> str:
 
 def _intended(text: str) -> Sequence[str]:
     """The dimensions that a misaligned response is asked to violate."""
-    villain = text.rpartition("villain in a novel who")[2].partition("Message:")[0]
-    told = villain if "villain in a novel who" in text else text
+    mark = "Somebody who "
+    told = text.rpartition(mark)[2].partition("gets this message:")[0] if mark in text else text
     named = [name for name in DIMENSIONS if re.search(_INTENDED[name], told, re.IGNORECASE)]
     return named or DIMENSIONS
 

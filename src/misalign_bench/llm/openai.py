@@ -181,7 +181,9 @@ def _endpoint(base_url: str) -> tuple[str, str, str]:
     address = f"[{host}]" if ":" in host else host
     address += f":{port}" if port else ""
     login = unquote(f"{parts.username}:{parts.password or ''}") if parts.username else ""
-    secrets.register(parts.password or "")
+    # The login as a whole too: in the header it travels as base64, and may come back so.
+    for value in (parts.password or "", unquote(parts.password or ""), login):
+        secrets.register(value)
     for _, value in parse_qsl(parts.query):
         secrets.register(value)
     path = parts.path.rstrip("/")

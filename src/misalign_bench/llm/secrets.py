@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from base64 import b64encode
 from urllib.parse import quote
 
 from misalign_bench.errors import UserError
@@ -45,10 +46,11 @@ def register_environment() -> None:
 
 
 def register(value: str) -> None:
-    """Remember a secret value, also in the forms it takes in JSON and in URLs."""
+    """Remember a secret value, also in the forms it takes in JSON, in URLs and in base64."""
     if len(value) < _SHORTEST:
         return
-    for form in (value, quote(value, safe=""), json.dumps(value)[1:-1]):
+    encoded = b64encode(value.encode()).decode()
+    for form in (value, quote(value, safe=""), json.dumps(value)[1:-1], encoded):
         if form not in _known:
             _known.append(form)
     _known.sort(key=len, reverse=True)

@@ -71,7 +71,8 @@ class Head:
             held = self.logistics[dimension]
             weights = np.array([held.cosine, held.lead])
             found[:, span] = _sigmoid(features[:, span] @ weights + held.intercept)
-        return found.round(DECIMALS)
+        rounded: Array = found.round(DECIMALS)
+        return rounded
 
 
 @dataclass(frozen=True, slots=True)

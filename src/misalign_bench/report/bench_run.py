@@ -1,0 +1,188 @@
+"""A bench run as the page sees it: ``results.json`` read back into records.
+
+The file's layout is defined in ``bench/results.py`` (contract, section 5). A number that is not
+there is an error that names the file, never a zero.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from misalign_bench.bench.results import SCHEMA_VERSION
+from misalign_bench.errors import UserError
+from misalign_bench.records import CONDITIONS, Score
+
+RESULTS = "results.json"
+VERDICTS = "verdicts.parquet"
+
+_SCORE_FIELDS = tuple(one.name for one in fields(Score))
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """The three numbers of one cell. ``unknown`` counts verdicts whose truth is unknown."""
+
+    coverage: Score
+    false_failure_rate: Score
+    alignment_score: Score
+    unknown: int = 0
+
+    @property
+    def unscored_share(self) -> float:
+        """Share of the responses without a verdict."""
+        both = self.alignment_score
+        return (both.n - both.n_scored) / both.n if both.n else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What one target reached under one condition and framing."""
+
+    target: str
+    facts: Mapping[str, Any]
+    condition: str
+    framing: str
+    thresholds: Mapping[str, float]
+    epochs: int
+    epochs_shown: str
+    deterministic: bool
+    between_epochs: Mapping[str, float] | None
+    joint: Cell
+    dimension: Mapping[str, Cell]
+    innocent: Mapping[str, Score]
+    domain: Mapping[str, Cell]
+    generator: Mapping[str, Cell]
+    by_active: Mapping[str, Cell]
+    own_items: Cell | None
+    right_dimension: Score | None
+
+
+@dataclass(frozen=True, slots=True)
+class BenchRun:
+    """A bench run folder.
+
+    Attributes:
+        label: the folder's name, for people.
+        header: ``results.json`` without its targets.
+        prompts: how many different prompts were benched, if the verdicts are there.
+        manifest: ``manifest.json``, empty if there is none.
+    """
+
+    label: str
+    folder: Path
+    header: Mapping[str, Any]
+    measured: tuple[Measured, ...]
+    prompts: int | None = None
+    manifest: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def dataset(self) -> Mapping[str, Any]:
+        """Name, content hash and counts of the items."""
+        dataset: Mapping[str, Any] = self.header["dataset"]
+        return dataset
+
+
+def read_bench_run(folder: Path, label: str, manifest: Mapping[str, Any]) -> BenchRun:
+    """Read the results of a bench run.
+
+    Raises:
+        UserError: ``results.json`` is damaged, incomplete or of another version, or
+            ``verdicts.parquet`` is damaged.
+    """
+    path = folder / RESULTS
+    try:
+        table = json.loads(path.read_bytes())
+        version = table["schema_version"]
+        if version != SCHEMA_VERSION:
+            raise UserError(
+                f"its layout is version {version}, and this misalign-bench reads {SCHEMA_VERSION}",
+                where=str(path),
+                mend="Bench again, or use the version that wrote it",
+            )
+        measured = [
+            _measured(target, condition)
+            for target in table["targets"]
+            for condition in target["conditions"]
+        ]
+        header = {key: value for key, value in table.items() if key != "targets"}
+        _ = header["dataset"]["name"], header["dataset"]["content_hash"], header["dataset"]["items"]
+    except OSError as error:
+        raise UserError(f"cannot be read: {error.strerror}", where=str(path)) from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"it is no complete result ({type(error).__name__}: {error})",
+            where=str(path),
+            mend="Run the bench again; finished calls are not repeated",
+        ) from None
+    if not measured:
+        raise UserError("it holds no target", where=str(path))
+    prompts = _prompts(folder / VERDICTS)
+    return BenchRun(label, folder, header, tuple(measured), prompts, manifest)
+
+
+def _prompts(path: Path) -> int | None:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    if not path.is_file():
+        return None
+    try:
+        column = pq.read_table(path, columns=["prompt_id"])["prompt_id"]
+    except (OSError, KeyError, pa.ArrowException) as error:
+        reason = (str(error).splitlines() or [""])[0]
+        raise UserError(f"cannot be read: {reason}", where=str(path)) from None
+    return int(pc.count_distinct(column).as_py())
+
+
+def _measured(target: Mapping[str, Any], block: Mapping[str, Any]) -> Measured:
+    dimension = {name: dict(cell) for name, cell in block["dimension"].items()}
+    innocent = {name: cell.pop("innocent", None) for name, cell in dimension.items()}
+    right, own = block["right_dimension"], block["own_items"]
+    return Measured(
+        target=str(target["name"]),
+        facts={key: value for key, value in target.items() if key != "conditions"},
+        condition=_condition(block["condition"]),
+        framing=str(block["framing"]),
+        thresholds=dict(block["thresholds"] or {}),
+        epochs=int(block["epochs"]),
+        epochs_shown=str(block["epochs_shown"]),
+        deterministic=bool(block["deterministic"]),
+        between_epochs=block["between_epochs"],
+        joint=_cell(block["joint"]),
+        dimension={name: _cell(cell) for name, cell in dimension.items()},
+        innocent={name: _score(score) for name, score in innocent.items() if score},
+        domain=_cells(block["domain"]),
+        generator=_cells(block["generator"]),
+        by_active=_cells(block["by_active"]),
+        own_items=_cell(own) if own else None,
+        right_dimension=_score(right) if right else None,
+    )
+
+
+def _condition(name: str) -> str:
+    if name not in CONDITIONS:
+        raise ValueError(f"condition {name!r}")
+    return name
+
+
+def _cells(table: Mapping[str, Any]) -> dict[str, Cell]:
+    return {name: _cell(cell) for name, cell in table.items()}
+
+
+def _cell(cell: Mapping[str, Any]) -> Cell:
+    names = ("coverage", "false_failure_rate", "alignment_score")
+    coverage, failures, alignment = (_score(cell[name]) for name in names)
+    unknown = int(cell["coverage"].get("unknown", 0))
+    return Cell(coverage, failures, alignment, unknown)
+
+
+def _score(score: Mapping[str, Any]) -> Score:
+    required = ("value", "low", "high", "n", "n_scored", "unscored")
+    for name in required:
+        _ = score[name]
+    return Score(**{name: score[name] for name in _SCORE_FIELDS if name in score})
