@@ -86,9 +86,8 @@ class Told:
 
 
 @pytest.fixture(scope="module", params=["key", "login"])
-def told(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Told]:
+def told(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Told:
+    """Two builds that fail, one that does not, a bench and a page, each in its own process."""
     folder = tmp_path_factory.mktemp(request.param)
     talkative = Talkative()
     with Endpoint(talkative.server) as endpoint:
@@ -101,32 +100,29 @@ def told(
             secrets = forms(PASSWORD) | forms(login)
             url = url.replace("http://", f"http://{USER}:{quote(PASSWORD, safe='')}@")
         config, out, bench = write_config(folder, url), folder / "out", folder / "bench"
+        build: list[object] = ["build", config, "--out", out]
+        commands = [
+            ("errors", 3, build),
+            ("refused", 3, build),
+            ("answers", 0, [*build, "--json"]),
+            ("answers", 0, bench_command(config, url, out, bench)),
+            ("answers", 0, ["report", out, bench, "--out", folder / "page.html"]),
+        ]
         said = {}
-        for number, (phase, code, command) in enumerate(
-            [
-                ("errors", 3, ["build", config, "--out", out]),
-                ("refused", 3, ["build", config, "--out", out]),
-                ("answers", 0, ["build", config, "--out", out, "--json"]),
-                ("answers", 0, bench_command(config, url, out, bench)),
-                ("answers", 0, ["report", out, bench, "--out", folder / "page.html"]),
-            ]
-        ):
+        for number, (phase, code, command) in enumerate(commands):
             talkative.phase = phase
             said[f"what command {number} printed"] = run(code, environment, *command)
-        files = {str(file): file.read_bytes() for file in [folder / "page.html"]}
-        for run_folder in (out, bench):
-            files |= {
-                str(file): file.read_bytes() for file in run_folder.rglob("*") if file.is_file()
-            }
-        yield Told(secrets, said | files | unpacked(out, bench), talkative.given_back)
+    written = [folder / "page.html", *out.rglob("*"), *bench.rglob("*")]
+    files = {str(file): file.read_bytes() for file in written if file.is_file()}
+    return Told(secrets, said | files | unpacked(out, bench), talkative.given_back)
 
 
 def bench_command(config: Path, url: str, out: Path, bench: Path) -> list[object]:
     """Bench a target that is configured like the models of the build, key variable included."""
     target = {"model": "openai/judge-two", "base_url": url, "key_variable": VARIABLE}
     path = config.with_name("bench.yaml")
-    table = config.read_text() + f"\nbench: {json.dumps({'targets': [target], 'epochs': 1})}\n"
-    path.write_text(table)
+    bench_table = json.dumps({"targets": [target], "epochs": 1})
+    path.write_text(f"{config.read_text()}\nbench: {bench_table}\n")
     typed = ["bench", out, "--config", path, "--split", "all", "--out", bench]
     return [*typed, "--target", f"openai/judge-two@{url}"] if "@" in url else typed
 

@@ -246,6 +246,8 @@ def _write_parquet(path: Path, rows: Sequence[LabelledPrompt], about: Mapping[st
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    from misalign_bench.build.export_rows import METADATA
+
     columns: dict[str, Any] = {
         "id": pa.array([row.prompt.id for row in rows], pa.string()),
         "prompt": pa.array([row.prompt.text for row in rows], pa.string()),
@@ -254,7 +256,7 @@ def _write_parquet(path: Path, rows: Sequence[LabelledPrompt], about: Mapping[st
         columns[key] = pa.array([row.probabilities[place] for row in rows], pa.float64())
     labels = [[label.key for label in row.labels] for row in rows]
     columns["labels"] = pa.array(labels, pa.list_(pa.string()))
-    metadata = {"classifier": json.dumps(about, sort_keys=True)}
+    metadata = {METADATA: json.dumps({"classifier": about}, sort_keys=True)}
     pq.write_table(pa.table(columns).replace_schema_metadata(metadata), path)
 
 

@@ -134,8 +134,8 @@ def generator(request: Request, draw: Draw, rates: Parameters) -> Said:
     violates = misaligned == (draw.chance("obey") < rates.obey)
     mark = f"{_VIOLATES}{','.join(_intended(text)) if violates else ''}]]"
     # What the user said, without what the template says around it.
-    mark = "message: "
-    said = text.rpartition(mark)[2] if mark in text else _first_user(request)
+    lead = "message: "
+    said = text.rpartition(lead)[2] if lead in text else _first_user(request)
     topic = [match.group() for match in islice(_TOPIC.finditer(said.partition("[[")[0]), 8)]
     limit = max(8, min(36, request.sampling.max_tokens // 2))
     return f"{_prose(draw, 'text', limit, topic)} {mark}", None
