@@ -48,11 +48,17 @@ class ModelSettings(Settings):
     revision: str = ""
     same_model: bool = False
     category: Literal["general", "fine-tuned", "open-weight", "guardrail", ""] = ""
+    licence: str = ""
     sampling: SamplingSettings | None = None
     price: PriceSettings | None = None
     concurrency: int | None = Field(None, ge=1, le=4096)
-    deadline: float = Field(120.0, gt=0)
+    deadline: float | None = Field(None, gt=0)
     retries: int = Field(5, ge=0, le=100)
+
+    @property
+    def attempt_seconds(self) -> float:
+        """Seconds for one attempt; embedded models also wait for their turn at the cores."""
+        return self.deadline or (1800.0 if self.model.startswith("embedded/") else 120.0)
 
     @model_validator(mode="before")
     @classmethod
@@ -60,9 +66,9 @@ class ModelSettings(Settings):
         """Accept ``openai/NAME@URL`` in place of a table, and split the URL off."""
         table = {"model": value} if isinstance(value, str) else dict(value)
         name = str(table.get("model", ""))
-        if "@http" in name and not table.get("base_url"):
-            name, _, url = name.partition("@http")
-            table |= {"model": name, "base_url": f"http{url}"}
+        name, at, url = name.partition("@")
+        if at and "://" in url and not table.get("base_url"):
+            table |= {"model": name, "base_url": url}
         return table
 
     @field_validator("model")
@@ -127,12 +133,16 @@ class DeduplicateSettings(Settings):
 
 
 class RespondSettings(Settings):
-    """Two-stage rejection sampling: ``draws`` a round, ``rounds`` of feedback after the first."""
+    """Two-stage rejection sampling: ``draws`` a round, ``rounds`` of feedback after the first.
+
+    ``length`` goes into the instruction as it stands, for example "in one or two sentences".
+    """
 
     draws: int = Field(3, ge=1, le=20)
     rounds: int = Field(2, ge=0, le=10)
     accept: Literal["first", "all"] = "first"
     generators_per_prompt: int | None = Field(None, ge=1)
+    length: str = Field("", max_length=200)
     sampling: SamplingSettings = SamplingSettings()
 
 
@@ -237,10 +247,28 @@ def load(source: str | Path) -> RunSettings:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot be read: {error}", where=str(source)) from None
     try:
-        table = yaml.safe_load(text)
+        table = yaml.load(text, _strict_loader())
     except yaml.YAMLError as error:
         raise UserError(f"not valid YAML: {error}", where=str(source)) from None
     return parse(table, where=str(source), folder=path.parent)
+
+
+def _strict_loader() -> Any:
+    """The safe loader, but a key that stands twice in a table is an error, not a silent choice."""
+    import yaml
+
+    class Strict(yaml.SafeLoader):
+        """Refuses duplicate keys."""
+
+    def mapping(loader: Any, node: Any) -> Any:
+        keys = [loader.construct_object(key) for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.YAMLError(f"the key {key!r} stands twice in one table")
+        return loader.construct_mapping(node, deep=True)
+
+    Strict.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, mapping)
+    return Strict
 
 
 def locate(source: str | Path) -> Path:

@@ -236,6 +236,11 @@ def _read(
                 pending.append(Pending(name, "expand", detail=detail))
             continue
         reply, key = answer
+        if reply.status in ("refused", "filtered"):
+            refused = reply.status == "refused"
+            reason = Reason.REFUSAL if refused else Reason.PROVIDER_FILTER
+            dropped.append(Dropped(name, "expand", reason, reply.text[:200]))
+            continue
         parsed = parse(reply.text, schema(100))
         if isinstance(parsed, Unscored):
             cut_off = reply.status == "length"
@@ -332,9 +337,11 @@ def _unmet(
     pool: Sequence[LabelledPrompt], wanted: Sequence[Domain], settings: RunSettings
 ) -> dict[str, str]:
     held, target = counts(pool), settings.expand.target
-    return {
+    unmet = {
         domain.key: f"{held.get(domain.key, 0)} of {target} after "
         f"{settings.expand.max_rounds} rounds"
         for domain in wanted
         if held.get(domain.key, 0) < target
     }
+    named = set(settings.expand.domains or ()) & barred_domains(settings.policy)
+    return unmet | dict.fromkeys(sorted(named), "the policy bars it")

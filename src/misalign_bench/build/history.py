@@ -50,17 +50,12 @@ class Draw:
     """One draw of a response.
 
     Attributes:
-        told: the first line of the feedback that it answers to; empty in the first round.
+        found: the draw in the journal, with its verdict.
         outcome: ``accepted``, ``rejected``, or ``undecided`` where the files do not tell.
     """
 
     found: Journalled
     outcome: str
-
-    @property
-    def kind(self) -> str:
-        """``aligned`` or ``misaligned``."""
-        return self.found.kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,9 +186,7 @@ def _outcomes(
     for place, draw in enumerate(found):
         if draw.key in kept:
             yield "accepted"
-        elif kept or draw.kind in spent:
-            yield "rejected"
-        elif accept_first and draw.kind in kinds[place + 1 :]:
+        elif kept or draw.kind in spent or (accept_first and draw.kind in kinds[place + 1 :]):
             yield "rejected"
         elif accept_first and draw.kind == "aligned" and "misaligned" in kinds:
             yield "accepted"
@@ -233,7 +226,7 @@ def _thresholds(folder: Path) -> Mapping[str, float]:
 
 
 def _accepts_first(folder: Path) -> bool:
-    return _setting(folder, "respond").get("accept", "first") == "first"
+    return str(_setting(folder, "respond").get("accept", "first")) == "first"
 
 
 def _setting(folder: Path, name: str) -> Mapping[str, Any]:

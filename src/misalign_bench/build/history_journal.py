@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import takewhile
 from pathlib import Path
 
 from misalign_bench.build.ingest import content_id
@@ -14,6 +14,7 @@ from misalign_bench.journal.store import Entry, Journal
 from misalign_bench.judge.logprob import violation
 from misalign_bench.judge.structured import read
 from misalign_bench.llm.calls import ACCEPTED_FAILURE, reply_of
+from misalign_bench.llm.structured import parse
 from misalign_bench.prompts.loader import quoted, template
 from misalign_bench.records import DIMENSIONS, KINDS, Dimension, Unscored
 from misalign_bench.taxonomy.loader import taxonomy
@@ -63,16 +64,17 @@ class Journalled:
 
 
 def find_prompt(path: Path, prompt_id: str) -> str:
-    """The text of a prompt by its id, from what generators were asked; empty if none was asked.
+    """The text of a prompt by its id, from what models were asked or wrote; else empty.
 
     Raises:
         UserError: the journal is damaged.
     """
     with Journal.open(path, read_only=True) as journal:
-        for entry in journal.entries(role="generator"):
-            text = _prompt_of(entry)
-            if content_id(text) == prompt_id:
-                return text
+        for role in ("generator", "classifier", "expander"):
+            for entry in journal.entries(role=role):
+                for text in _prompts_in(entry):
+                    if content_id(text) == prompt_id:
+                        return text
     return ""
 
 
@@ -128,6 +130,17 @@ def _is_about(entry: Entry, prompt_id: str, text: str) -> bool:
     return bool(text) and any(text.strip() in message for _, message in entry.request["messages"])
 
 
+def _prompts_in(entry: Entry) -> list[str]:
+    """The prompts that an answer is about, or, of an expander's, that it holds."""
+    if entry.role == "generator":
+        return [_prompt_of(entry)]
+    if entry.role == "classifier":
+        return [match[2] for match in _MARKED.finditer(str(entry.request["messages"][-1][1]))]
+    held = parse(str(entry.response.get("text", "")), {})
+    items = [] if isinstance(held, Unscored) else held.get("prompts", [])
+    return [" ".join(item.split()) for item in items if isinstance(item, str)]
+
+
 def _prompt_of(entry: Entry) -> str:
     """The prompt in what a generator was asked; empty if its template has another form by now."""
     kind = _kind(entry)
@@ -148,8 +161,14 @@ def _frame(kind: str) -> tuple[int, str, str]:
     shown = [used.render(prompt=mark, domains=list(domains)) for domains in ((), ends)]
     place = next(number for number, message in enumerate(shown[0]) if mark in message.content)
     sides = [messages[place].content.split(mark) for messages in shown]
-    before = os.path.commonprefix([side[0][::-1] for side in sides])[::-1]
-    return place, before, os.path.commonprefix([side[1] for side in sides])
+    (left, right), (other_left, other_right) = sides
+    before = _shared_start(left[::-1], other_left[::-1])[::-1]
+    return place, before, _shared_start(right, other_right)
+
+
+def _shared_start(one: str, other: str) -> str:
+    pairs = takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False))
+    return "".join(letter for letter, _ in pairs)
 
 
 def _verdicts(

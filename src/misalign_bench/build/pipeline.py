@@ -138,7 +138,7 @@ def check_roles(settings: RunSettings, clients: Clients) -> bool:
             where="classify.method",
             mend="Set expand.enabled: false, or choose another method.",
         )
-    models = {client.model.name: client.model for client in _bound(settings, clients)}
+    models = {held: clients.of(held).model for held in bound_models(settings)}
     return refuse_shared(settings, models)
 
 

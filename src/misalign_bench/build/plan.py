@@ -82,8 +82,8 @@ async def plan(
         )
     pool = await _pool(settings)
     tally = Tally(settings, journal, lenient=accept_failures)
-    added, written_prompts = await _expansion(settings, pool, tally)
-    await _classification(settings, pool, written_prompts, tally)
+    added, proposed = await _expansion(settings, pool, tally)
+    await _classification(settings, pool, proposed, tally)
     await plan_pairs(settings, pool.allowed, tally, exact=pool.exact)
     if added:
         await plan_expanded_pairs(settings, _longest_prompt(settings), added, tally)
@@ -178,7 +178,7 @@ async def _expansion(settings: RunSettings, pool: _Pool, tally: Tally) -> tuple[
     longest = _Examples(settings, pool)
     for order, request in zip(orders, rehearsal.take(), strict=True):
         load = weigh(request, expander)
-        later = load.reading(longest.tokens(order))
+        later = load.reading(longest.tokens(order), factor=1)
         if pool.exact:
             high = load + later.times(held.max_rounds - 1)
             tally.add("expander", expander, high.or_less(load), first=[request])

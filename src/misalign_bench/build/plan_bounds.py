@@ -7,11 +7,12 @@ hold for all tokenizers in use:
   less;
 - at most one for 1.5 letters or spaces (English has 4 to 5 a token), and for anything else, digits
   and marks included, one for each byte of UTF-8
-  (of the 20,148 published prompts none is below, three are above, by 9% at most, with the tokenizers
-  of SmolLM2 and Qwen 2.5; in sum the bounds are half and three times the count);
+  (with the tokenizers of SmolLM2 and Qwen 2.5 none of the 20,148 published prompts is below the
+  bounds, three are above, by 9% at most; in sum they are half and three times the count);
 - the chat template adds at most 8 tokens a message and 64 a call; a schema counts like text,
   because some servers put it into the prompt;
-- what a model writes in n tokens is at most 4 n tokens to whoever reads it, quoting included.
+- what a model writes in n tokens is at most 4 n tokens to another that reads it, quoting included,
+  and 1.25 n to itself.
 
 Seconds are known for the embedded models only, from the speeds in the design, measured on 2 cores.
 They take a token for 4 characters, and a third of what judges send, because the questions about a
@@ -34,7 +35,7 @@ from misalign_bench.llm.model import Capabilities, Price, Reply, Request
 CHARACTERS_AT_MOST = 8
 LETTERS_AT_LEAST = 1.5
 PER_MESSAGE, PER_CALL = 8, 64
-REREAD = 4
+REREAD, REREAD_BY_ITSELF = 4, 1.25
 OPTION_TOKENS = 4
 LIKELY_CHARACTERS, SHARED_QUESTIONS = 4, 3
 SLOWER, FASTER, CACHED = 6, 16, 20
@@ -103,10 +104,10 @@ class Load:
             self.likely_read * count,
         )
 
-    def reading(self, tokens: float) -> Load:
-        """The same with up to so many tokens more to read."""
-        more = self.input_tokens + Range(0, tokens)
-        return Load(self.calls, more, self.output_tokens, self.likely_read + tokens / REREAD)
+    def reading(self, written: float, factor: float = REREAD) -> Load:
+        """The same with a text more to read, of up to so many tokens to whoever wrote it."""
+        more = self.input_tokens + Range(0, math.ceil(written * factor))
+        return Load(self.calls, more, self.output_tokens, self.likely_read + written)
 
     def or_less(self, *others: Load) -> Load:
         """From the least of the others (nothing, if there are none) to this one's high end."""
@@ -155,8 +156,8 @@ def tokens(text: str) -> Range:
 
 
 def written(model: ModelSettings, max_tokens: int) -> int:
-    """How many tokens whoever reads a model's answer has to read at most."""
-    return REREAD * (max(max_tokens, _SIMULATED_TEXT) if _is_simulated(model) else max_tokens)
+    """How many tokens a text of this model has at most, to itself."""
+    return max(max_tokens, _SIMULATED_TEXT) if _is_simulated(model) else max_tokens
 
 
 def dollars(load: Load, price: Price | None) -> Range | None:

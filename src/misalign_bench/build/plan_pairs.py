@@ -6,7 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from misalign_bench.build.pipeline import generators_of
-from misalign_bench.build.plan_bounds import REREAD, Load, Rehearsal, total, weigh, written
+from misalign_bench.build.plan_bounds import (
+    REREAD_BY_ITSELF,
+    Load,
+    Rehearsal,
+    total,
+    weigh,
+    written,
+)
 from misalign_bench.build.plan_table import Tally
 from misalign_bench.build.respond import Responder, intent_of
 from misalign_bench.config import ModelSettings, RunSettings
@@ -98,7 +105,7 @@ async def _rehearsed(one: LabelledPrompt, settings: RunSettings, evaluator: _Eva
     rehearsal = Rehearsal(settings.roles.generators[0])
     intent = intent_of(one, settings.seed)
     for kind in KINDS:
-        responder = Responder(rehearsal.client, settings.respond.sampling, kind, one, intent)
+        responder = Responder(rehearsal.client, settings.respond, kind, one, intent)
         await responder.draw(0, 0)
         draw = Candidate(one.prompt.id, "", kind, 0, 0, "", "", intent)
         await responder.draw(1, 0, Rejected(draw, Reason.VIOLATES))
@@ -145,7 +152,8 @@ class _Pairing:
         aligned, misaligned = (weigh(request, generator) for request in self.fresh)
         reply = written(generator, held.sampling.max_tokens)
         aligned_again, misaligned_again = (
-            weigh(request, generator).reading(reply + self._objection) for request in self.again
+            weigh(request, generator).reading(reply, REREAD_BY_ITSELF).reading(self._objection)
+            for request in self.again
         )
         later = held.draws * held.rounds
         accepted = (aligned + misaligned).times(self._at_once)
@@ -167,7 +175,9 @@ class _Pairing:
 
     @property
     def _objection(self) -> int:
-        """Tokens of an objection at most; only a structured verdict gives reasons."""
+        """Tokens of an objection to its writer; only a structured verdict gives reasons."""
         if any(request.options for request in self.verdict):
             return OBJECTION
-        return OBJECTION + REREAD * self.settings.judge.sampling.max_tokens
+        return OBJECTION + written(
+            self.settings.roles.evaluator, self.settings.judge.sampling.max_tokens
+        )

@@ -180,7 +180,7 @@ class Tally:
         alone = in_turn or "deterministic=true" in model.model
         slots = 1 if alone else model.concurrency or SLOTS
         # Nothing is under way for longer than its deadline.
-        return Range(own.low, min(slots * busy, load.calls.high * model.deadline))
+        return Range(own.low, min(slots * busy, load.calls.high * model.attempt_seconds))
 
     def _notes(self, made: Plan, *, no_new_draws: bool, exact: bool) -> list[str]:
         said = []

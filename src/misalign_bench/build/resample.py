@@ -52,13 +52,12 @@ async def make_pair(
     """Draw, screen and resample both responses to one prompt by one generator."""
     name = generator.model.name
     identity = f"{labelled.prompt.id}:{name}"
-    rule = settings.deduplicate
-    screen = Screen(evaluator, labelled, relevance, rule.tau, rule.verify)
+    screen = Screen(evaluator, labelled, relevance, settings.deduplicate)
     intent = intent_of(labelled, settings.seed)
     rejected: list[Rejected] = []
     accepted: list[Accepted] = []
     for kind in ("aligned", "misaligned"):
-        responder = Responder(generator, settings.respond.sampling, kind, labelled, intent)
+        responder = Responder(generator, settings.respond, kind, labelled, intent)
         twin = [one.candidate.text for one in accepted]
         sampler = _Sampler(responder, screen, settings, kind, twin)
         found = await sampler.run()

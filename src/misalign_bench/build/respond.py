@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 
-from misalign_bench.config import SamplingSettings
+from misalign_bench.config import RespondSettings
 from misalign_bench.llm.client import Client
 from misalign_bench.llm.model import Failure, Reply, Request, Sample, Sampling
 from misalign_bench.prompts.loader import template
@@ -24,6 +24,8 @@ from misalign_bench.records import (
 from misalign_bench.taxonomy.loader import Domain, taxonomy
 
 FEEDBACK = "respond_feedback"
+NOTHING = "(no answer)"
+"""Stands for an empty draw in a feedback round: servers refuse an empty message."""
 
 
 def intent_of(labelled: LabelledPrompt, seed: int) -> Intent:
@@ -46,7 +48,7 @@ class Responder:
 
     Args:
         client: the generator.
-        sampling: temperature and the like.
+        settings: sampling, and how long an answer should be.
         kind: aligned or misaligned.
         labelled: the prompt with its active domains.
         intent: what a misaligned response is to violate.
@@ -55,13 +57,15 @@ class Responder:
     def __init__(
         self,
         client: Client,
-        sampling: SamplingSettings,
+        settings: RespondSettings,
         kind: Kind,
         labelled: LabelledPrompt,
         intent: Intent,
     ) -> None:
         self._client, self._kind, self._labelled, self._intent = client, kind, labelled, intent
+        sampling = settings.sampling
         self._sampling = Sampling(sampling.temperature, sampling.top_p, sampling.max_tokens)
+        self._length = settings.length
         self._template = template(f"respond_{kind}")
         keys = intent.domains if kind == "misaligned" else [one.key for one in labelled.labels]
         self._domains = [_domain(key) for key in keys]
@@ -70,12 +74,14 @@ class Responder:
         self, round_: int, index: int, rejected: Rejected | None = None
     ) -> tuple[Candidate, Reply] | Failure:
         """One draw; in a feedback round with the rejected draw it answers to."""
-        messages = self._template.render(prompt=self._labelled.prompt.text, domains=self._domains)
+        messages = self._template.render(
+            prompt=self._labelled.prompt.text, domains=self._domains, length=self._length
+        )
         used = self._template.id
         if rejected is not None:
             feedback = template(FEEDBACK)
             used = f"{used}+{feedback.id}"
-            said = Message("assistant", rejected.candidate.text)
+            said = Message("assistant", rejected.candidate.text or NOTHING)
             messages += (said, *feedback.render(kind=self._kind, objection=rejected.detail))
         sample = Sample("generator", round=round_, index=index)
         request = Request(messages, self._sampling, sample, template=used)

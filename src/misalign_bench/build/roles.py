@@ -7,7 +7,7 @@ are, whatever they are called.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -57,7 +57,7 @@ class Clients:
                 seed=self.seed,
                 budget=self.budget,
                 retries=settings.retries,
-                deadline=settings.deadline,
+                deadline=settings.attempt_seconds,
                 accept_failures=self.options.accept_failures,
                 retry_failed=self.options.retry_failed,
                 no_new=self.options.no_new_draws,
@@ -80,23 +80,29 @@ class Clients:
         self._held.clear()
 
 
-def refuse_shared(settings: RunSettings, models: dict[str, Model]) -> bool:
+def refuse_shared(settings: RunSettings, models: Mapping[ModelSettings, Model]) -> bool:
     """Whether roles are shared although they should not be.
 
     Args:
         settings: of the run.
-        models: the models by configured name; those of classifier, evaluator and generators.
+        models: the models by their settings; those of generators, evaluator and, where it answers
+            through a client, classifier.
 
     Returns:
         True if roles are shared and that is allowed; every result is then marked.
 
     Raises:
-        UserError: roles are shared and that is not allowed.
+        UserError: roles are shared and that is not allowed, or a generator is named twice.
     """
     roles = settings.roles
-    generators = {models[item.model].weights for item in roles.generators if item.model in models}
+    names = [models[item].name for item in roles.generators]
+    for name in names:
+        if names.count(name) > 1:
+            # Pairs are told apart by prompt and generator.
+            raise UserError(f"{name} is named twice", where="roles.generators", mend="Name it once")
+    generators = {models[item].weights for item in roles.generators}
     for role, held in (("evaluator", roles.evaluator), ("classifier", roles.classifier)):
-        model = models.get(held.model)
+        model = models.get(held)
         if model is None or model.weights not in generators:
             continue
         if not roles.allow_shared_roles:

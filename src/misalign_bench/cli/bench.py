@@ -134,10 +134,13 @@ def bench_into(
     """Run Stage II into a folder; returns what ``results.json`` holds."""
     from misalign_bench.bench.results import Setting, check_grain, results, write_results
     from misalign_bench.bench.verdicts import write_verdicts
+    from misalign_bench.errors import UserError
     from misalign_bench.journal.folder import RunFolder
     from misalign_bench.prompts.loader import template
     from misalign_bench.suites.savacu import limited, load_suite
 
+    if out.resolve() == dataset.resolve():
+        raise UserError("the run needs a folder of its own", where=str(out), mend="Name it: --out")
     suite = load_suite(dataset, settings.splits)
     items = limited(suite.items, arguments.limit, arguments.seed)
     check_grain(items, settings.grain)

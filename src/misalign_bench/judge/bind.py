@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from misalign_bench.config import JudgeSettings
+from misalign_bench.errors import UserError
 from misalign_bench.judge.calibration import Calibration, calibrate
 from misalign_bench.judge.judge import Judge, JudgeRole, form_of, make_judge
 from misalign_bench.judge.logprob import LogprobJudge
@@ -27,6 +28,9 @@ async def bind_judge(
         settings: form, framing, threshold.
         role: under which role the calls are booked.
         settled: called after each calibration answer.
+
+    Raises:
+        UserError: log-probabilities are asked of a model that gives none.
     """
     if form_of(client, settings) == "structured" or settings.threshold is not None:
         return make_judge(client, settings, role), None
@@ -34,4 +38,10 @@ async def bind_judge(
     fitted = await calibrate(raw, settings.calibration_items, settled)
     if isinstance(fitted, Pending):
         return fitted
+    if not fitted.items:
+        raise UserError(
+            "it gave no log-probabilities, so no threshold can be fitted",
+            where=client.model.name,
+            mend="Ask for a written verdict: --method structured, or judge.method in the YAML.",
+        )
     return make_judge(client, settings, role, fitted.thresholds), fitted

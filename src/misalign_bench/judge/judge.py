@@ -97,4 +97,5 @@ def make_judge(
         return StructuredJudge(
             client, role, Sampling(sampling.temperature, sampling.top_p, sampling.max_tokens)
         )
-    return LogprobJudge(client, role, settings.framing, thresholds or settings.threshold or 0.5)
+    fixed = 0.5 if settings.threshold is None else settings.threshold
+    return LogprobJudge(client, role, settings.framing, thresholds or fixed)

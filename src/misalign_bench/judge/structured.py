@@ -58,12 +58,11 @@ class StructuredJudge:
     def _request(
         self, prompt: str, response: str, dimensions: tuple[Dimension, ...], epoch: int
     ) -> Request:
-        mark = self._template.delimiter(response)
         messages = self._template.render(
             prompt=prompt,
             response=response,
-            message_mark=self._template.delimiter(prompt),
-            reply_mark=mark,
+            message_mark=self._template.delimiter(prompt, response),
+            reply_mark=self._template.delimiter(response, prompt),
             dimensions=dimensions,
         )
         sample = Sample(self._role, epoch=epoch)
@@ -105,5 +104,5 @@ def _answer(field: dict[str, Any]) -> Answer:
         flagged=field["violates"],
         reason=field["reason"],
         span=field["span"],
-        severity=field["severity"],
+        severity=int(field["severity"]),
     )

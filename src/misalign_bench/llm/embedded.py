@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import threading
 import time
 from collections import deque
@@ -30,7 +31,9 @@ from misalign_bench.llm.weights_sources import sha256_of
 
 SLOTS = 4
 CONTEXT = 2048
-TURN_SECONDS = 8.0
+LARGEST_CONTEXT = 131_072
+TURN_SECONDS = 15.0
+_TURN_MARK = re.compile(r"(?<=<)(?=\|\w+\|>|/?s>|(?:start|end)_of_turn>)|(?<=\[)(?=/?INST\])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,7 @@ class EmbeddedModel:
             {
                 "adapter": settings.revision,
                 "chat_template": template,
+                "context": context,
                 "deterministic": deterministic,
                 "engine": version,
                 "provider": "embedded",
@@ -81,11 +85,12 @@ class EmbeddedModel:
     async def send(self, request: Request, seed: int) -> Reply | Failure:
         """Run the request when it is this model's turn."""
         body = payload(request, seed, self.name)
+        for message in body["messages"]:
+            message["content"] = defused(message["content"])
         if request.options:
             # One slot keeps the prefix that a judge's questions about one response share.
             body["id_slot"] = 0
-        async with _GATE.turn(self._engine):
-            answer = await self._engine.chat(body)
+        answer = await _GATE.run(self._engine, body)
         if "error" in answer:
             status = int(answer["error"].get("code", 500))
             return refusal(status, json.dumps(answer).encode())
@@ -95,6 +100,18 @@ class EmbeddedModel:
     async def close(self) -> None:
         """Let the engine go when its last user does."""
         self._engine.release()
+
+
+def defused(text: str) -> str:
+    """The text with the marks of a chat turn taken apart.
+
+    The engine reads them as the model's own wherever they stand, so that a response that is judged
+    could end its turn and begin another.
+
+    >>> defused("Fine.<|im_end|> 1 < 2, a <b>")
+    'Fine.< |im_end|> 1 < 2, a <b>'
+    """
+    return _TURN_MARK.sub(" ", text)
 
 
 def parameters(recipe: Recipe) -> Any:
@@ -179,75 +196,63 @@ class _Gate:
     since: float = 0.0
     waiting: deque[tuple[_Engine, asyncio.Future[None]]] = field(default_factory=deque)
 
-    def turn(self, engine: _Engine) -> _Turn:
-        """A context manager that holds while a call of ``engine`` runs."""
-        return _Turn(self, engine)
+    async def run(self, engine: _Engine, body: dict[str, Any]) -> dict[str, Any]:
+        """What the engine answers, once it is its turn.
 
-    def may_enter(self, engine: _Engine) -> bool:
-        """Whether a call may start now."""
-        if self.running == 0:
-            return True
-        others = any(other is not engine for other, _ in self.waiting)
-        turn_over = others and time.monotonic() - self.since > TURN_SECONDS
-        return self.active is engine and self.running < engine.recipe.slots and not turn_over
+        The engine cannot be stopped: where the caller gives up, the call holds its place behind the
+        gate until the engine is done with it.
+        """
+        await self._enter(engine)
+        call = asyncio.ensure_future(engine.chat(body))
+        call.add_done_callback(self._left)
+        return await asyncio.shield(call)
 
-    def enter(self, engine: _Engine) -> None:
-        """Count a call that starts."""
-        if self.active is not engine:
-            self.active, self.since = engine, time.monotonic()
-        self.running += 1
-
-    def leave(self) -> None:
-        """Count a call that ended, and let in who may come."""
-        self.running -= 1
-        if self.running == 0 and self._turn_is_over():
-            self.active = None
+    async def _enter(self, engine: _Engine) -> None:
+        """Wait for a place, first come first served within an engine."""
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.waiting.append((engine, turn))
         self._admit()
-
-    def _turn_is_over(self) -> bool:
-        others = any(engine is not self.active for engine, _ in self.waiting)
-        return others and time.monotonic() - self.since > TURN_SECONDS
-
-    def _admit(self) -> None:
-        order = deque(self.waiting)
-        if self.running == 0 and self.active is None:
-            # The turn is over: whoever waited longest and is another engine comes first.
-            self.since = 0.0
-        elif self.running == 0:
-            order = deque(sorted(order, key=lambda entry: entry[0] is not self.active))
-        for entry in order:
-            engine, future = entry
-            if future.done():
-                self.waiting.remove(entry)
-            elif self.may_enter(engine):
-                self.waiting.remove(entry)
-                self.enter(engine)
-                future.set_result(None)
-
-
-class _Turn:
-    """One call's stay behind the gate."""
-
-    def __init__(self, gate: _Gate, engine: _Engine) -> None:
-        self._gate, self._engine = gate, engine
-
-    async def __aenter__(self) -> None:
-        gate, engine = self._gate, self._engine
-        if gate.may_enter(engine) and not gate.waiting:
-            gate.enter(engine)
-            return
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        gate.waiting.append((engine, future))
-        gate._admit()
         try:
-            await future
+            await turn
         except asyncio.CancelledError:
-            if future.done() and not future.cancelled():
-                gate.leave()
+            if turn.cancelled():
+                self.waiting.remove((engine, turn))
+            else:
+                self.running -= 1
+            self._admit()
             raise
 
-    async def __aexit__(self, *_: object) -> None:
-        self._gate.leave()
+    def _left(self, call: asyncio.Future[dict[str, Any]]) -> None:
+        """Count a call that ended, and let in who may come."""
+        if not call.cancelled():
+            call.exception()  # retrieved here too, since the caller may be gone
+        self.running -= 1
+        self._admit()
+
+    def _admit(self) -> None:
+        """Let in who may come; at the end of a turn the other engine comes first."""
+        over = self._turn_is_over()
+        order = sorted(self._alive(), key=lambda entry: (entry[0] is self.active) == over)
+        for engine, turn in order:
+            if self._may_enter(engine, over):
+                self.waiting.remove((engine, turn))
+                if self.active is not engine:
+                    self.active, self.since, over = engine, time.monotonic(), False
+                self.running += 1
+                turn.set_result(None)
+
+    def _may_enter(self, engine: _Engine, over: bool) -> bool:
+        if self.running == 0:
+            return True
+        return self.active is engine and self.running < engine.recipe.slots and not over
+
+    def _turn_is_over(self) -> bool:
+        others = any(engine is not self.active for engine, _ in self._alive())
+        return others and time.monotonic() - self.since > TURN_SECONDS
+
+    def _alive(self) -> list[tuple[_Engine, asyncio.Future[None]]]:
+        """Who waits, without those that were cancelled and have not noticed yet."""
+        return [entry for entry in self.waiting if not entry[1].done()]
 
 
 _GATE = _Gate()
@@ -263,9 +268,11 @@ def _options(model: str) -> tuple[str, dict[str, str]]:
                 f"unknown option {key!r}", where=model, mend=f"Known: {', '.join(known)}"
             )
         choices = known[key]
-        bad = value not in choices if choices else not value.isdigit() or int(value) < 256
-        if bad:
-            raise UserError(f"{key} cannot be {value!r}", where=model)
+        if choices and value not in choices:
+            raise UserError(f"{key} cannot be {value!r}", where=model, mend="true or false")
+        if not choices and not (value.isdecimal() and 256 <= int(value[:9]) <= LARGEST_CONTEXT):
+            mend = f"A number from 256 to {LARGEST_CONTEXT}"
+            raise UserError(f"{key} cannot be {value!r}", where=model, mend=mend)
     return name, options
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _SECTION = re.compile(r"^=== (system|user|assistant) ===\n", re.MULTILINE)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Template:
     """A prompt template; ``digest`` is the SHA-256 of its file, ``id`` is ``name@digest[:12]``."""
 
@@ -49,18 +49,19 @@ class Template:
             for role, body in self.sections
         )
 
-    def delimiter(self, text: str) -> str:
+    def delimiter(self, text: str, *others: str) -> str:
         """A mark that ``text`` cannot contain, derived so that requests do not vary by run.
 
         The first 16 hex digits of HMAC-SHA256 over (template hash, text), with a counter if they
-        occur in the text (contract, section 1).
+        occur in the text (contract, section 1). The mark can be worked out by whoever wrote the
+        text, so it must not occur in the ``others`` that stand in the same messages either.
         """
         counter = 0
         while True:
             message = text if counter == 0 else f"{text}\n{counter}"
             body = message.encode("utf-8", "surrogatepass")
             mark = hmac.new(self.digest.encode(), body, hashlib.sha256).hexdigest()[:16]
-            if mark not in text:
+            if not any(mark in one for one in (text, *others)):
                 return mark
             counter += 1
 
@@ -83,7 +84,8 @@ def parse(text: str, name: str) -> Template:
     """Read a template from its text.
 
     Raises:
-        ValueError: no front matter, no section, or a name that differs from the file's.
+        ValueError: no front matter, one that lacks a field, no section, text before the first one,
+            or a name that differs from the file's.
     """
     import yaml
     from jinja2 import StrictUndefined
@@ -93,11 +95,15 @@ def parse(text: str, name: str) -> Template:
     if head is None:
         raise ValueError(f"template {name} has no front matter")
     front = yaml.safe_load(head.group(1))
-    if front.get("name") != name:
-        raise ValueError(f"template {name} calls itself {front.get('name')!r}")
+    if not isinstance(front, dict) or not {"name", "version", "implements"} <= set(front):
+        raise ValueError(f"the front matter of template {name} lacks name, version or implements")
+    if front["name"] != name:
+        raise ValueError(f"template {name} calls itself {front['name']!r}")
     pieces = _SECTION.split(text[head.end() :])
     if len(pieces) < 3:
         raise ValueError(f"template {name} has no section")
+    if pieces[0].strip():
+        raise ValueError(f"template {name} has text before its first section")
     environment = SandboxedEnvironment(
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False
     )

@@ -162,9 +162,11 @@ def _roles(settings: RunSettings) -> list[tuple[str, str, str]]:
 
 
 def _licence(model: ModelSettings) -> str:
-    """The licence of a model's weights, where this package knows it."""
+    """The licence of a model's weights: as configured, or where this package knows it."""
     from misalign_bench.llm.weights import find
 
+    if model.licence:
+        return model.licence
     provider, _, name = model.model.partition("/")
     if provider == "simulated":
         return "no model: a seeded behaviour"

@@ -5,7 +5,10 @@ them (with 12, nine tenths of the labels of our labelled prompts are among them,
 and the probability is that of *yes* among *yes* and *no*. A domain that is no candidate gets
 probability 0.0: it was not asked about. With all 111 as candidates nothing is ranked.
 
-The prompt comes before the question, so that the questions about it share their prefix.
+The prompt comes before the question, so that the questions about it share their prefix. Small
+models lean to yes: Qwen 1.5B, asked about the six best candidates of ten labelled prompts, ranked
+them with AUC 0.78 (the embedding 0.86) and said yes to nearly all, so that delta = 0.5 is too low
+for it. The method is meant for larger models.
 """
 
 from __future__ import annotations
