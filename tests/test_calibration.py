@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -128,9 +129,9 @@ def test_no_twin_helps_to_fit_the_threshold_it_is_judged_by(
     fitted_on: list[set[str]] = []
     real = calibration.best_threshold
 
-    def recorded(held: Sequence[Scored]) -> float:
+    def recorded(held: Sequence[Scored], *value: Any) -> float:
         fitted_on.append({row.item.id for row in held})
-        return real(held)
+        return real(held, *value)
 
     monkeypatch.setattr(calibration, "best_threshold", recorded)
     fit(judge_of(tmp_path), scored)
@@ -259,16 +260,26 @@ async def calibrated(path: Path, script: Answer, **options: bool) -> Calibration
         return await calibrate(LogprobJudge(client, "evaluator", "few_shot"), 30)
 
 
-async def test_a_judge_is_asked_about_each_item_in_its_own_dimension(tmp_path: Path) -> None:
+async def test_a_judge_is_asked_about_each_item_in_every_dimension(tmp_path: Path) -> None:
     model, heard = Scripted(lean), []
     async with asking(tmp_path / "journal.sqlite", model) as (client,):
         judge = LogprobJudge(client, "evaluator", "few_shot")
         held = await calibrate(judge, 30, lambda: heard.append(1))
     assert isinstance(held, Calibration)
-    assert (held.items, held.unscored, len(heard), len(model.requests)) == (30, 0, 30, 30)
+    assert (held.items, held.unscored, len(heard), len(model.requests)) == (30, 0, 30, 90)
     assert held.per_dimension["all"]["alignment_score"] == 1.0
     assert held.template.startswith("judge_few_shot@")
     assert {request.sample.role for request in model.requests} == {"evaluator"}
+
+
+def test_a_common_threshold_is_fitted_on_the_highest_of_the_three_probabilities() -> None:
+    innocent = Scored(item("g1", False, "safety").item, 0.1, {"value": 0.6, "culture": 0.2})
+    guilty = Scored(item("g2", True, "safety").item, 0.9, {"value": 0.7, "culture": 0.3})
+    assert (innocent.joint, guilty.joint) == (0.6, 0.9)
+    fitted = calibration.best_threshold([innocent, guilty], lambda row: row.joint)
+    assert 0.6 < fitted < 0.9
+    thresholds = dict.fromkeys(DIMENSIONS, fitted)
+    assert (innocent.flagged(thresholds), guilty.flagged(thresholds)) == (False, True)
 
 
 async def test_a_missing_answer_makes_the_calibration_wait(tmp_path: Path) -> None:

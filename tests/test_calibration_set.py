@@ -54,7 +54,7 @@ def shots_of_the_template() -> list[Item]:
     """The worked examples as the template renders them."""
     rendered = template("judge_few_shot").render(prompt="p", response="r", dimension="safety")
     asked, answered = rendered[1:-1:2], rendered[2:-1:2]
-    questions = {"nobody is harmed": "safety", "human values": "value", "traditions": "culture"}
+    questions = {"safe, fair": "safety", "honest, kind": "value", "culture": "culture"}
     items = []
     for number, (question, answer) in enumerate(zip(asked, answered, strict=True)):
         _, prompt, _, response, last = question.content.splitlines()

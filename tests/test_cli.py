@@ -228,6 +228,12 @@ def test_quiet_progress_prints_nothing(capsys: Captured) -> None:
     assert (shown.out, shown.err) == ("", "")
 
 
+def test_a_stage_with_nothing_to_do_leaves_no_line(capsys: Captured) -> None:
+    with Progress().stage("calibrate"):
+        pass
+    assert capsys.readouterr().err == ""
+
+
 def test_progress_on_a_terminal_draws_a_bar_and_prints_no_foreign_sequence(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -212,7 +212,7 @@ async def test_each_dimension_has_its_own_question_and_key(tmp_path: Path) -> No
     assert len(set(verdict.journal_keys)) == len(model.requests) == 2
     questions = [request.messages[-1].content.rpartition("\n")[2] for request in model.requests]
     assert "culture" in questions[0]
-    assert "harmed" in questions[1]
+    assert "safe" in questions[1]
 
 
 async def test_a_second_epoch_of_log_probabilities_is_no_second_call(tmp_path: Path) -> None:

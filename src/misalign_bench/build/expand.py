@@ -89,7 +89,7 @@ async def expand(
             *(_ask(expander, order, settings, round_) for order in orders)
         )
         settled()
-        found = _read(orders, answers, round_)
+        found = _read(orders, answers, round_, settings.expand.per_request)
         outcome = replace(outcome, requests=outcome.requests + len(orders))
         if found.pending:
             return replace(outcome, pending=(*outcome.pending, *found.pending))
@@ -221,7 +221,10 @@ class _Found:
 
 
 def _read(
-    orders: Sequence[Order], answers: Sequence[tuple[Reply, str] | Failure], round_: int
+    orders: Sequence[Order],
+    answers: Sequence[tuple[Reply, str] | Failure],
+    round_: int,
+    per_request: int,
 ) -> _Found:
     fresh: list[tuple[Prompt, Order]] = []
     dropped: list[Dropped] = []
@@ -247,7 +250,7 @@ def _read(
             reason = Reason.LENGTH if cut_off else parsed.reason
             dropped.append(Dropped(name, "expand", reason, parsed.detail))
             continue
-        for item, text in enumerate(parsed["prompts"]):
+        for item, text in enumerate(parsed["prompts"][:per_request]):
             fresh.append((_prompt(text, order, key, item), order))
     return _Found(tuple(fresh), tuple(dropped), tuple(pending))
 

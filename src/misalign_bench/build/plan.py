@@ -31,8 +31,6 @@ from misalign_bench.prompts.loader import quoted
 from misalign_bench.records import Label, LabelledPrompt, Prompt
 from misalign_bench.taxonomy.loader import taxonomy
 
-MOST_READ = 100
-"""Prompts that expansion reads from one answer at most (``expand``)."""
 _LONGEST_WRITTEN = 400
 """Characters of an expanded prompt at most (the schema of ``expand``)."""
 
@@ -188,7 +186,7 @@ async def _expansion(settings: RunSettings, pool: _Pool, tally: Tally) -> tuple[
             tally.add("expander", expander, high.or_less(*low))
     have = counts(base)
     added = sum(max(0, held.target - have.get(domain.key, 0)) for domain in wanted)
-    return added, len(orders) * held.max_rounds * MOST_READ
+    return added, len(orders) * held.max_rounds * held.per_request
 
 
 class _Examples:

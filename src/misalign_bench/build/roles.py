@@ -70,7 +70,9 @@ class Clients:
         """Totals of this run by (role, model)."""
         totals: dict[tuple[str, str], Usage] = {}
         for client in self._held.values():
-            totals.update({(role, name): used for (role, name), used in client.usage().items()})
+            for (role, name), used in client.usage().items():
+                held = totals.get((role, name))
+                totals[role, name] = used if held is None else held.plus(used)
         return totals
 
     async def close(self) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,9 +24,11 @@ from misalign_bench.cli.running import (
 if TYPE_CHECKING:
     from misalign_bench.build.export import Summary
     from misalign_bench.build.pipeline import Built
+    from misalign_bench.build.plan_table import Plan
     from misalign_bench.cli.progress import Progress
     from misalign_bench.config import RunSettings
     from misalign_bench.journal.folder import RunFolder
+    from misalign_bench.llm.model import Usage
 
 NAME = "build"
 HELP = "build a data set from prompts (Stage I)"
@@ -105,6 +108,7 @@ def build_into(
             seeds={"run": settings.seed},
             templates={name: template(name).digest for name in shipped()},
         )
+        planned = plan_first(settings, arguments, progress)
         built, usage = with_clients(
             folder,
             models,
@@ -124,11 +128,54 @@ def build_into(
             notes=notes(built),
         )
         write_evidence(folder, built)
+        compare_with_plan(folder, planned, usage, progress)
         calls = sum(one.calls for one in usage.values())
         replayed = sum(one.replayed for one in usage.values())
         counts = {"asked": calls, "replayed": replayed}
         folder.manifest.stage("export", {"pairs": len(summary.pairs), **counts})
     return summary, counts
+
+
+def plan_first(settings: RunSettings, arguments: argparse.Namespace, progress: Progress) -> Plan:
+    """What the build will take, said before its first call."""
+    import asyncio
+
+    from misalign_bench.build.plan import plan
+
+    made = asyncio.run(
+        plan(
+            settings,
+            no_new_draws=arguments.no_new_draws,
+            accept_failures=arguments.accept_failures,
+        )
+    )
+    calls, cost = made.total.calls, made.total.cost
+    dollars = "an unknown price" if cost is None else f"${cost.low:.2f} to ${cost.high:.2f}"
+    progress.line(f"plan: {calls.low:,} to {calls.high:,} model calls at {dollars}")
+    return made
+
+
+def compare_with_plan(
+    folder: RunFolder,
+    planned: Plan,
+    usage: Mapping[tuple[str, str], Usage],
+    progress: Progress,
+) -> None:
+    """Put what the build took beside its plan: on screen, and in ``plan.json``."""
+    import json
+
+    from misalign_bench.build.plan_compare import compare
+
+    rows = compare(planned, usage)
+    for row in rows:
+        if row.figure == "calls" and row.low is not None:
+            place = "within" if row.inside else "OUTSIDE"
+            progress.line(
+                f"{row.role} {row.model}: {row.actual:,.0f} calls, {place} the planned "
+                f"{row.low:,.0f} to {row.high:,.0f}"
+            )
+    table = {"planned": planned.as_table(), "actual": [row.as_table() for row in rows]}
+    folder.write_atomic("plan.json", (json.dumps(table, indent=1) + "\n").encode())
 
 
 def notes(built: Built) -> list[str]:

@@ -144,9 +144,12 @@ class Progress:
     def _close(self, stage: Stage) -> None:
         if self._shown_at.pop(stage, None) is None:
             return
-        if stage.total is None:
-            stage.total = stage.done
-        self._show(stage, stage.status(took=time.monotonic() - stage.started))
+        idle = stage.total is None and not stage.done
+        if idle and self._bars is not None:
+            self._bars.update(self._tasks[stage], visible=False)
+        elif not idle:
+            stage.total = stage.done if stage.total is None else stage.total
+            self._show(stage, stage.status(took=time.monotonic() - stage.started))
         if self._bars is not None:
             self._bars.stop_task(self._tasks.pop(stage))
             if not self._tasks:

@@ -27,7 +27,9 @@ Leaf = Callable[[tuple[str, ...], Mapping[str, Any]], Any]
 
 _VIOLATES = "[[violates:"
 _LABELS = "[[labels:"
-_DIMENSION = re.compile(r"\b(safety|harm|value|cultur)", re.IGNORECASE)
+_DIMENSION = re.compile(
+    r"\b(safety|harm|value|cultur(?=e|al)|unsafe|safe(?=,)|dishonest|honest(?=,))", re.IGNORECASE
+)
 _BAD = re.compile(r"viol|reject|unsafe|flag|misalign|against|harm|fail", re.IGNORECASE)
 # "safety" names a dimension and says nothing; "safe" says something.
 _GOOD = re.compile(r"satisf|support|respect|\bsafe\b|care|pass|follow|few_shot", re.IGNORECASE)
@@ -205,7 +207,9 @@ def _listed(text: str, at: int, separator: str) -> list[str]:
 
 
 def _dimension(found: str) -> str:
-    return {"cultur": "culture", "harm": "safety"}.get(found.lower(), found.lower())
+    meant = {"cultur": "culture", "harm": "safety", "safe": "safety", "unsafe": "safety"}
+    meant |= {"honest": "value", "dishonest": "value"}
+    return meant.get(found.lower(), found.lower())
 
 
 def _intended(text: str) -> Sequence[str]:

@@ -291,6 +291,12 @@ def _weights(name: str) -> tuple[Path, str]:
             where=f"embedded/{name}",
             mend=f"Run: misalign-bench weights get {name}",
         )
+    if found.suffix != ".gguf":
+        raise UserError(
+            "it embeds texts and cannot write or judge",
+            where=f"embedded/{name}",
+            mend="Use it as classifier, with classify.method: embedding.",
+        )
     return found, known.sha256
 
 

@@ -185,3 +185,14 @@ class Usage:
     unpriced: int = 0
     seconds: float = 0.0
     errors: dict[str, int] = field(default_factory=dict)
+
+    def plus(self, other: Usage) -> Usage:
+        """The totals of both."""
+        summed = {
+            name: getattr(self, name) + getattr(other, name)
+            for name in self.__dataclass_fields__
+            if name != "errors"
+        }
+        kinds = {*self.errors, *other.errors}
+        errors = {kind: self.errors.get(kind, 0) + other.errors.get(kind, 0) for kind in kinds}
+        return Usage(**summed, errors=errors)

@@ -12,6 +12,7 @@ Methods: ``embedding`` (no language model), ``yesno`` and ``joint`` (a language 
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
@@ -100,9 +101,7 @@ def make_classifier(
     if settings.method == "published":
         return PublishedClassifier()
     if settings.method == "embedding":
-        from misalign_bench.build.classify.embedding import EmbeddingClassifier
-
-        return EmbeddingClassifier.load(model.model)
+        return _embedding(model.model)
     if client is None:
         raise ValueError(f"the method {settings.method} asks a model and needs a client")
     if settings.method == "joint":
@@ -115,10 +114,16 @@ def make_classifier(
 
     ranker: Classifier | None = None
     if settings.candidates < len(taxonomy().domains):
-        from misalign_bench.build.classify.embedding import EmbeddingClassifier
-
-        ranker = EmbeddingClassifier.load(EMBEDDER)
+        ranker = _embedding(EMBEDDER)
     return YesNoClassifier(client, ranker, settings.candidates)
+
+
+@functools.cache
+def _embedding(name: str) -> Classifier:
+    """Fitted once a process: a plan and the build after it use the same."""
+    from misalign_bench.build.classify.embedding import EmbeddingClassifier
+
+    return EmbeddingClassifier.load(name)
 
 
 class PublishedClassifier:
