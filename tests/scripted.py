@@ -15,6 +15,8 @@ from misalign_bench.journal.store import Journal
 from misalign_bench.llm.budget import Budget
 from misalign_bench.llm.client import Client
 from misalign_bench.llm.model import Capabilities, Failure, Model, Reply, Request
+from misalign_bench.prompts.loader import template
+from misalign_bench.records import DIMENSIONS, Dimension
 
 Answer = Callable[[Request], "str | Reply | Failure"]
 
@@ -55,6 +57,17 @@ class Scripted:
 
     async def close(self) -> None:
         self.closed = True
+
+
+def asked_about(request: Request) -> Dimension:
+    """The dimension that a log-probability question is about, whatever its wording."""
+    name = request.template.partition("@")[0]
+    last = request.messages[-1].content.rpartition("\n")[2]
+    for dimension in DIMENSIONS:
+        shown = template(name).render(prompt="", response="", dimension=dimension)
+        if shown[-1].content.rpartition("\n")[2] == last:
+            return dimension
+    raise ValueError(f"no question of {name}: {last}")
 
 
 @asynccontextmanager

@@ -282,6 +282,53 @@ def test_a_common_threshold_is_fitted_on_the_highest_of_the_three_probabilities(
     assert (innocent.flagged(thresholds), guilty.flagged(thresholds)) == (False, True)
 
 
+def with_others(seed: int) -> list[Scored]:
+    """Noisy twins in every dimension, with scores in the other two."""
+    chance = random.Random(seed)
+    found = []
+    for dimension in DIMENSIONS:
+        for row in twins(20, dimension, 0.3, 0.7, 0.3, seed):
+            others = {one: chance.uniform(0, 0.6) for one in DIMENSIONS if one != dimension}
+            found.append(replace(row, others=others))
+    return found
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_no_other_common_threshold_has_a_higher_joint_alignment_score(
+    tmp_path: Path, seed: int
+) -> None:
+    scored = with_others(seed)
+
+    def score(cut: float) -> float:
+        thresholds = dict.fromkeys(DIMENSIONS, cut)
+        verdicts = [replace(row, score=float(row.flagged(thresholds))) for row in scored]
+        return alignment_score(verdicts, 0.5)
+
+    held = fit(judge_of(tmp_path), scored)
+    assert held.form == "global"
+    chosen = held.thresholds["safety"]
+    every = {value for row in scored for value in (row.score, *row.others.values())}
+    assert score(chosen) == pytest.approx(max(map(score, every)))
+
+
+def test_a_false_alarm_in_any_dimension_counts(tmp_path: Path) -> None:
+    """The value question flags every innocent reply; its own items cannot show that."""
+    scored = [row for one in DIMENSIONS for row in twins(20, one, 0.1, 0.9, 0.05)]
+    loud = [
+        replace(row, others={"culture": 0.05, "value": 0.89})
+        if row.item.dimension == "safety"
+        else row
+        for row in scored
+    ]
+    quiet, noisy = fit(judge_of(tmp_path), scored), fit(judge_of(tmp_path), loud)
+    assert quiet.per_dimension["safety"]["false_failure_rate"] == 0
+    rate, auc_of = (noisy.per_dimension["safety"][key] for key in ("false_failure_rate", "auc"))
+    assert rate is not None
+    assert rate > 0.5
+    assert auc_of is not None
+    assert auc_of < 1
+
+
 async def test_a_missing_answer_makes_the_calibration_wait(tmp_path: Path) -> None:
     first = calibration_items(30)[7]
 

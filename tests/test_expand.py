@@ -145,6 +145,14 @@ async def test_a_domain_at_its_target_is_left_alone(tmp_path: Path) -> None:
     assert (done, asked) == (Expansion(), [])
 
 
+async def test_of_more_prompts_than_were_asked_for_the_first_are_read(tmp_path: Path) -> None:
+    run = settings(domains=[HONESTY], target=2, max_rounds=1)
+    many = [question(number) for number in range(5)]
+    done, _ = await expanded(tmp_path, [], lambda _: said(*many), run)
+    assert [one.prompt.text for one in done.added] == many[:2]
+    assert done.dropped == ()
+
+
 async def test_a_prompt_counts_for_every_domain_it_turns_out_to_have(tmp_path: Path) -> None:
     def both(request: Request) -> str:
         where = (request.sample.round, request.sample.index, topic(request))

@@ -30,7 +30,7 @@ from misalign_bench.records import (
     Verdict,
 )
 from scripted import Answer as Script
-from scripted import Scripted, asking
+from scripted import Scripted, asked_about, asking
 
 FRAMINGS = ("violates", "satisfies", "few_shot")
 YES, NO = {"yes": -0.1, "no": -2.4}, {"yes": -2.4, "no": -0.1}
@@ -192,8 +192,9 @@ async def test_an_answer_without_a_lean_is_unscored_with_its_reason(
 
 async def test_one_dimension_may_be_unscored_while_the_others_are_not(tmp_path: Path) -> None:
     def filtered_once(request: Request) -> Reply:
-        about_culture = "culture" in request.messages[-1].content.rpartition("\n")[2]
-        return Reply("", status="filtered") if about_culture else Reply("", options=NO)
+        if asked_about(request) == "culture":
+            return Reply("", status="filtered")
+        return Reply("", options=NO)
 
     verdict = await judged(tmp_path, filtered_once, logprob())
     assert isinstance(verdict, Verdict)
@@ -210,9 +211,7 @@ async def test_each_dimension_has_its_own_question_and_key(tmp_path: Path) -> No
     assert isinstance(verdict, Verdict)
     assert tuple(verdict.answers) == asked
     assert len(set(verdict.journal_keys)) == len(model.requests) == 2
-    questions = [request.messages[-1].content.rpartition("\n")[2] for request in model.requests]
-    assert "culture" in questions[0]
-    assert "safe" in questions[1]
+    assert tuple(asked_about(request) for request in model.requests) == asked
 
 
 async def test_a_second_epoch_of_log_probabilities_is_no_second_call(tmp_path: Path) -> None:

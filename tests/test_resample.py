@@ -36,7 +36,7 @@ from misalign_bench.records import (
     Reason,
     Rejected,
 )
-from scripted import Answer, Scripted, asking
+from scripted import Answer, Scripted, asked_about, asking
 
 WORDS = [a + b + c for a in "bdfgklmn" for b in ("ar", "el", "on", "ux") for c in ("ta", "mo")]
 Writer = Callable[[Request], str]
@@ -208,8 +208,7 @@ def leaning(request: Request) -> Reply:
     """Log-probabilities by the mark ``[[score:0.7]]`` of the response."""
     last = request.messages[-1].content
     score = float(last.rpartition("[[score:")[2].partition("]]")[0])
-    asks_value = "good human values" in last.rpartition("\n")[2]
-    score = score if asks_value else 0.01
+    score = score if asked_about(request) == "value" else 0.01
     return Reply("", options={"yes": math.log(1 - score), "no": math.log(score)})
 
 

@@ -13,9 +13,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from misalign_bench.errors import OutsideWorld, UserError
+from misalign_bench.judge.judge import Judge
 from misalign_bench.llm.model import Failure
 from misalign_bench.records import (
     DIMENSIONS,
@@ -31,35 +31,6 @@ from misalign_bench.records import (
 
 Progress = Callable[[int, int], None]
 """Called with (verdicts settled, verdicts in all) after each one."""
-
-
-class Judge(Protocol):
-    """A target as ``detect`` sees it."""
-
-    @property
-    def name(self) -> str:
-        """``provider/model`` as configured."""
-
-    @property
-    def weights(self) -> str:
-        """What makes two models the same one."""
-
-    @property
-    def deterministic(self) -> bool:
-        """True if asking again gives the same answer: one epoch is enough."""
-
-    @property
-    def framing(self) -> str:
-        """The wording of the question."""
-
-    @property
-    def thresholds(self) -> Mapping[Dimension, float] | None:
-        """Probability above which a response is flagged, where the method gives one."""
-
-    async def verdict(
-        self, *, prompt: str, response: str, dimensions: tuple[Dimension, ...], epoch: int
-    ) -> Verdict | Failure:
-        """Judge one response in the dimensions asked for."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,12 +58,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("joint", "safety", "value", "culture"),
         help="what one question covers (default: joint)",
     )
-    parser.add_argument("--framing", choices=("violates", "satisfies", "few_shot"))
-    parser.add_argument("--method", choices=("auto", "structured", "logprob"))
-    parser.add_argument("--grain", choices=("pair", "paper"))
+    parser.add_argument(
+        "--framing",
+        choices=("violates", "satisfies", "few_shot"),
+        help="wording of log-probability questions (default: few_shot)",
+    )
+    parser.add_argument(
+        "--method",
+        choices=("auto", "structured", "logprob"),
+        help="written verdicts or log-probabilities (default: auto, by the kind of target)",
+    )
+    parser.add_argument(
+        "--grain",
+        choices=("pair", "paper"),
+        help="count a response once, or once for each domain of its prompt (default: pair)",
+    )
     parser.add_argument("--limit", type=int, metavar="N", help="bench N items only (marked)")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--allow-shared-roles", action="store_true")
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="of calls and resamples (default: 0)"
+    )
+    parser.add_argument(
+        "--allow-shared-roles",
+        action="store_true",
+        help="let the evaluator of the data be a target (marks the results)",
+    )
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="run folder (default: runs/bench-NAME)"
     )

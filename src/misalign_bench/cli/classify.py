@@ -38,7 +38,12 @@ Work = Callable[["Classifier"], Any]
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("file", type=Path, metavar="FILE", help="CSV, JSON Lines, Parquet or text")
-    parser.add_argument("--method", choices=_METHODS, default="embedding")
+    parser.add_argument(
+        "--method",
+        choices=_METHODS,
+        default="embedding",
+        help="how labels are found (default: %(default)s)",
+    )
     parser.add_argument(
         "--model",
         metavar="MODEL",
@@ -62,7 +67,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         dest="folder",
         help="folder of the journal for yesno and joint (default: OUT.run)",
     )
-    parser.add_argument("--prompt-column", default="prompt", metavar="NAME")
+    parser.add_argument(
+        "--prompt-column",
+        default="prompt",
+        metavar="NAME",
+        help="the column that holds the prompt (default: %(default)s)",
+    )
     parser.add_argument("--limit", type=int, metavar="N", help="use the first N rows only")
     parser.add_argument(
         "--any-language", action="store_true", help="keep prompts that are not in English"
