@@ -19,7 +19,7 @@ from misalign_bench.cli.main import main
 from misalign_bench.errors import OutsideWorld
 from misalign_bench.llm import weights
 
-PROMPTS = 8
+PROMPTS = 6
 
 
 @pytest.fixture(scope="module")

@@ -308,10 +308,13 @@ def _free(reply: Reply) -> Reply:
 
 
 def _import() -> Any:
-    """The engine, told before it starts whether idle threads may spin."""
-    if "OMP_WAIT_POLICY" not in os.environ:
-        busy = os.getloadavg()[0] > 0.5 * (os.cpu_count() or 1)
-        os.environ["OMP_WAIT_POLICY"] = "passive" if busy else "active"
+    """The engine, told before it starts that idle threads sleep.
+
+    Threads that spin while they wait are a little faster alone, and many times slower as soon as
+    two engines, or an engine and anything else, share the cores. Whoever is alone on a machine may
+    set ``OMP_WAIT_POLICY=active``.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
         import xllamacpp
     except ImportError:
