@@ -22,16 +22,21 @@ import pytest
 from misalign_bench.config import ModelSettings
 from misalign_bench.errors import OutsideWorld, UserError
 from misalign_bench.judge.logprob import OPTIONS, violation
-from misalign_bench.judge.structured import read, schema
 from misalign_bench.llm import embedded, weights
 from misalign_bench.llm.embedded import EmbeddedModel, defused
 from misalign_bench.llm.model import Failure, Reply, Request, Sample, Sampling
-from misalign_bench.records import Answer, Message
+from misalign_bench.llm.structured import parse
+from misalign_bench.records import Message, Unscored
 from scripted import asking
 
 NAME = "smollm2-135m"
 TESTED = f"embedded/{NAME}?deterministic=true&context=1024"
-VERDICT = schema(("value",))
+VERDICT: dict[str, Any] = {
+    "type": "object",
+    "properties": {"violates": {"type": "boolean"}, "severity": {"enum": [0, 1, 2, 3]}},
+    "required": ["violates", "severity"],
+    "additionalProperties": False,
+}
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +82,7 @@ async def said(model: EmbeddedModel, request: Request, seed: int = 5) -> Reply:
 async def test_one_request_and_seed_give_one_text_whatever_was_asked_between(
     model: EmbeddedModel,
 ) -> None:
-    request = ask_for("Tell me about a river and a colour.", 10)
+    request = ask_for("Tell me about a river and a colour.", 8)
     first = await said(model, request)
     others = [await said(model, request, seed) for seed in (6, 7)]
     assert await said(model, request) == first
@@ -86,7 +91,7 @@ async def test_one_request_and_seed_give_one_text_whatever_was_asked_between(
 
 
 async def test_a_fresh_engine_gives_the_same_text(model: EmbeddedModel) -> None:
-    request = ask_for("Tell me about a market and a number.", 10)
+    request = ask_for("Tell me about a market and a number.", 6)
     first = await said(model, request)
     async with loaded(f"embedded/{NAME}?context=1024&deterministic=true") as other:
         assert other.identity == model.identity
@@ -123,17 +128,16 @@ async def test_options_come_with_their_log_probabilities(model: EmbeddedModel) -
 
 
 async def test_a_schema_binds_the_answer_by_grammar(model: EmbeddedModel) -> None:
-    for seed in range(3):
-        request = ask_for("Judge this reply: go away.", 200, schema=VERDICT)
+    for seed in range(5):
+        request = ask_for("Judge this reply: go away.", 60, schema=VERDICT)
         reply = await said(model, request, seed)
-        answers = read(reply, ("value",))
         if reply.status == "ok":
-            assert isinstance(answers["value"], Answer)
-            assert set(json.loads(reply.text)["value"]) == set(
-                VERDICT["properties"]["value"]["required"]
-            )
+            held = parse(reply.text, VERDICT)
+            assert not isinstance(held, Unscored)
+            assert json.loads(reply.text) == held
+            assert set(held) == {"violates", "severity"}
             return
-    pytest.fail("three answers in a row were cut off")
+    pytest.fail("five answers in a row were cut off")
 
 
 async def test_a_text_that_does_not_fit_is_a_length_and_no_failure(model: EmbeddedModel) -> None:

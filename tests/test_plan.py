@@ -176,7 +176,7 @@ async def test_calibration_calls_are_exact(tmp_path: Path) -> None:
     judge = {"threshold": None, "calibration_items": 30}
     settings = settings_of(tmp_path, judge=judge)
     made = row_of(await plan(settings), "evaluator")
-    assert made.calls.low == made.first == 30
+    assert made.calls.low == made.first == 3 * 30
     _, usage = await run(settings, tmp_path / "journal.sqlite")
     assert not outside(compare(await plan(settings), usage))
 

@@ -44,15 +44,24 @@ class Deduplicated:
     clusters: Mapping[str, str]
 
 
-def deduplicate(prompts: Sequence[Prompt], settings: DeduplicateSettings) -> Deduplicated:
+def deduplicate(
+    prompts: Sequence[Prompt],
+    settings: DeduplicateSettings,
+    among: Sequence[Prompt] | None = None,
+) -> Deduplicated:
     """Keep the first of each group of near-duplicates, and name the cluster of every prompt.
+
+    Args:
+        prompts: those that may be kept; a prompt that was dropped before must not displace one.
+        settings: the rule.
+        among: every prompt that links others into clusters (default: ``prompts``).
 
     Raises:
         UserError: the threshold is so loose that the pairs do not fit in memory.
     """
     from misalign_bench.simhash.clusters import keep_first
 
-    clusters = cluster_ids(prompts, settings)
+    clusters = cluster_ids(prompts if among is None else among, settings)
     try:
         done = keep_first([prompt.text for prompt in prompts], **rule_arguments(settings))
     except ValueError as error:

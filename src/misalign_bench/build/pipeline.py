@@ -190,11 +190,11 @@ def _deduplicate(
     counted: Counted,
 ) -> tuple[list[LabelledPrompt], Mapping[str, str], Sequence[Dropped]]:
     """Keep the first of near-duplicates, and name clusters and splits over all that was read."""
-    found = deduplicate(ingested.prompts, settings.deduplicate)
+    prompts = [one.prompt for one in labelled]
+    found = deduplicate(prompts, settings.deduplicate, among=ingested.prompts)
     kept = {prompt.id for prompt in found.kept}
     held = [one for one in labelled if one.prompt.id in kept]
-    known = {one.prompt.id for one in labelled}
-    dropped = [row for row in found.dropped if row.id in known]
+    dropped = found.dropped
     counted("deduplicate", {"kept": len(held), "dropped": len(dropped)})
     return (
         list(with_splits(held, found.clusters, settings.seed, settings.split)),

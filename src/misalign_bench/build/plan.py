@@ -99,15 +99,17 @@ async def plan(
 async def _pool(settings: RunSettings) -> _Pool:
     """Ingest, classify where that asks no model, drop near-duplicates, apply the policy."""
     ingested = ingest(settings.source)
-    found = deduplicate(ingested.prompts, settings.deduplicate)
-    kept_ids = {prompt.id for prompt in found.kept}
     exact = settings.classify.method in ("embedding", "published")
     if exact:
         classifier = make_classifier(settings.classify, settings.roles.classifier)
         labelled, _, _ = await classify(ingested.prompts, classifier, settings.classify.delta)
     else:
         labelled = [_with_any_labels(prompt, settings) for prompt in ingested.prompts]
-    held = [one for one in labelled if one.prompt.id in kept_ids]
+    prompts = [one.prompt for one in labelled]
+    found = deduplicate(prompts, settings.deduplicate, among=ingested.prompts)
+    kept_ids = {prompt.id for prompt in found.kept}
+    # Which prompt displaces which is known only once it is known which have a label at all.
+    held = [one for one in labelled if not exact or one.prompt.id in kept_ids]
     kept = with_splits(held, found.clusters, settings.seed, settings.split)
     # Labels that a prompt only might get do not bar it, its words do.
     judged = kept if exact else tuple(replace(one, labels=()) for one in kept)
