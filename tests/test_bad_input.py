@@ -389,14 +389,12 @@ def test_ctrl_c_ends_with_130_and_what_is_answered_is_not_asked_again(tmp_path: 
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)
         line = "misalign-bench: interrupted. Run the same command again to continue\n"
-        assert process.returncode in (130, -signal.SIGINT)  # a shell shows either as 130
-        if process.returncode == 130:
-            assert err == line
-            assert json.loads((out / "manifest.json").read_text())["status"] == "stopped"
+        assert (process.returncode, err) == (130, line)
+        assert json.loads((out / "manifest.json").read_text())["status"] == "stopped"
         resumes(config, out)
         repeats = server.calls - len({identity_of(body) for body in server.bodies})
-        # Calls under way are finished and stored, but for a signal that asyncio does not catch.
-        assert repeats <= server.most_in_flight
+        # Calls under way are finished and stored; asyncio of Python 3.10 cancels them instead.
+        assert repeats <= (0 if sys.version_info >= (3, 11) else server.most_in_flight)
 
 
 def test_a_damaged_journal_is_one_line_and_set_aside_the_build_goes_on(
