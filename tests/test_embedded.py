@@ -359,6 +359,20 @@ async def test_at_the_end_of_a_turn_the_other_engine_comes_before_earlier_calls_
     assert [name for name, _, _ in log] == ["a", "b", "a", "a"]
 
 
+async def test_an_engine_that_is_idle_for_a_moment_keeps_its_turn(gate: Any) -> None:
+    """A judge's next question comes a moment after its last answer, when that is stored."""
+    log: list[tuple[str, float, float]] = []
+    judge, writer = Recorded("judge", 1, log, 0.001), Recorded("writer", 4, log, 0.001)
+
+    async def judges() -> None:
+        for _ in range(3):
+            await gate.run(judge, {})
+            await asyncio.sleep(0.005)
+
+    await asyncio.gather(judges(), *(gate.run(writer, {}) for _ in range(4)))
+    assert [name for name, _, _ in log] == ["judge"] * 3 + ["writer"] * 4
+
+
 async def test_an_engine_has_as_many_calls_at_once_as_it_has_slots(gate: Any) -> None:
     log: list[tuple[str, float, float]] = []
     engine = Recorded("a", 3, log, 0.02)

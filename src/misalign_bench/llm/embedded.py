@@ -4,7 +4,8 @@ Requests go through the same payload and decoding as ``openai/``, so a model giv
 either way. NAME is one of ``misalign-bench weights list`` or a path to a ``.gguf`` file;
 ``?deterministic=true`` (one slot, fixed batch, no prefix reuse) exists for tests and
 ``?context=N`` sets the tokens of one slot. Two models never compute at the same time: on few cores
-they would only slow each other down, so a gate lets one in and changes when it has waited enough.
+they would only slow each other down, so a gate lets one in and changes when it is done or has had
+its turn.
 """
 
 from __future__ import annotations
@@ -29,10 +30,12 @@ from misalign_bench.llm.model import Capabilities, Failure, Reply, Request
 from misalign_bench.llm.weights import cached, find
 from misalign_bench.llm.weights_sources import sha256_of
 
-SLOTS = 4
+SLOTS = 8
 CONTEXT = 2048
 LARGEST_CONTEXT = 131_072
+PREFIX_MEBIBYTES = 256
 TURN_SECONDS = 15.0
+LINGER_SECONDS = 0.1
 _TURN_MARK = re.compile(r"(?<=<)(?=\|\w+\|>|/?s>|(?:start|end)_of_turn>)|(?<=\[)(?=/?INST\])")
 
 
@@ -125,8 +128,8 @@ def parameters(recipe: Recipe) -> Any:
     settings.cpuparams.n_threads = threads
     settings.cpuparams_batch.n_threads = threads
     settings.cache_prompt = not recipe.deterministic
-    # Checkpoints and idle-slot copies may take gigabytes; the slots themselves are enough here.
-    settings.cache_ram_mib = 0
+    # Prefixes that a slot gave up for another prompt; without a bound they may take gigabytes.
+    settings.cache_ram_mib = 0 if recipe.deterministic else PREFIX_MEBIBYTES
     settings.n_gpu_layers = 0
     settings.warmup = False
     settings.verbosity = -1
@@ -189,11 +192,16 @@ def _engine(recipe: Recipe) -> _Engine:
 
 @dataclass
 class _Gate:
-    """Lets calls of one engine at a time through; others wait until it is idle or had its turn."""
+    """Lets calls of one engine at a time through; others wait until it is idle or had its turn.
+
+    Idle means for a moment: a judge's next question comes as soon as the last answer is stored, and
+    calls that wait meanwhile can later be computed several at a time.
+    """
 
     active: _Engine | None = None
     running: int = 0
     since: float = 0.0
+    idle_at: float = 0.0
     waiting: deque[tuple[_Engine, asyncio.Future[None]]] = field(default_factory=deque)
 
     async def run(self, engine: _Engine, body: dict[str, Any]) -> dict[str, Any]:
@@ -227,6 +235,7 @@ class _Gate:
         if not call.cancelled():
             call.exception()  # retrieved here too, since the caller may be gone
         self.running -= 1
+        self.idle_at = time.monotonic() + LINGER_SECONDS
         self._admit()
 
     def _admit(self) -> None:
@@ -240,10 +249,13 @@ class _Gate:
                     self.active, self.since, over = engine, time.monotonic(), False
                 self.running += 1
                 turn.set_result(None)
+        if self.running == 0 and self._alive():
+            wait = max(0.0, self.idle_at - time.monotonic()) + 0.001
+            asyncio.get_running_loop().call_later(wait, self._admit)
 
     def _may_enter(self, engine: _Engine, over: bool) -> bool:
         if self.running == 0:
-            return True
+            return engine is self.active or over or time.monotonic() >= self.idle_at
         return self.active is engine and self.running < engine.recipe.slots and not over
 
     def _turn_is_over(self) -> bool:
