@@ -83,8 +83,8 @@ def planned(settings: RunSettings, arguments: argparse.Namespace) -> Plan:
 
 def print_plan(made: Plan) -> None:
     """Print a plan as a table with a line about prompts before it and the totals after it."""
-    from misalign_bench.cli.progress import duration
     from misalign_bench.cli.render import plain, table
+    from misalign_bench.report.duration import duration
 
     found = made.found
     print(
@@ -106,7 +106,7 @@ def print_plan(made: Plan) -> None:
 
 
 def _row(row: Planned) -> list[str]:
-    from misalign_bench.cli.progress import duration
+    from misalign_bench.report.duration import duration
 
     figures = [_count(row.calls), _count(row.input_tokens), _count(row.output_tokens)]
     time = "unknown" if row.seconds is None else _ends(row.seconds, duration)

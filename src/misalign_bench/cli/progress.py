@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from misalign_bench.cli.render import plain
 from misalign_bench.llm.secrets import redact
+from misalign_bench.report.duration import duration
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
@@ -155,21 +156,6 @@ class Progress:
             if not self._tasks:
                 self._bars.stop()
                 self._bars = None
-
-
-def duration(seconds: float) -> str:
-    """Seconds for people.
-
-    >>> duration(0.4), duration(75), duration(7300)
-    ('0.4 s', '1 min 15 s', '2 h 1 min')
-    """
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
 def _bars() -> Bars:

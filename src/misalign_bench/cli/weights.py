@@ -12,6 +12,7 @@ from typing import Any
 
 from misalign_bench.errors import OutsideWorld, UserError
 from misalign_bench.llm import weights
+from misalign_bench.llm.weights_cache import cache_folder
 from misalign_bench.llm.weights_sources import Progress
 
 NAME = "weights"
@@ -57,7 +58,7 @@ def _list(as_json: bool) -> int:
         size = f"{row['size'] / 1e6:,.0f} MB"
         print(f"{row['name']:<20}{size:>10}  {row['state']:<11}{row['licence']:<12}{row['title']}")
         print(f"{'':32}by {row['author']}; carried by {', '.join(row['carried_by'])}")
-    print(f"cache: {weights.cache_folder()}")
+    print(f"cache: {cache_folder()}")
     return 0
 
 

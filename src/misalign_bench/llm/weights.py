@@ -1,28 +1,32 @@
 """Content-addressed model weights (design, "Embedded default"): ``get`` a name, receive a path.
 
 ``weights.yaml`` pins each file by SHA-256. A file is looked for in the user's cache, then in each
-source in turn (``weights_sources``), and kept only if its hash is the pinned one. Beside a cached
-file lies a stamp (size, modification time, inode, hash); the file is hashed again as soon as the
-stamp does not fit, and always by ``verify``.
+source in turn (``weights_sources``), and kept only if its hash is the pinned one. A cached file is
+hashed again when it was touched (``weights_cache``), and always by ``verify``.
 """
 
 from __future__ import annotations
 
-import errno
 import functools
 import importlib.resources
-import json
 import os
 import shutil
-import sys
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from misalign_bench.errors import OutsideWorld, UserError
+from misalign_bench.llm.weights_cache import (
+    cache_folder,
+    cached_file,
+    check,
+    lock,
+    place_of,
+    sync,
+    write_stamp,
+)
 from misalign_bench.llm.weights_sources import (
     Carrier,
     Downloader,
@@ -134,13 +138,13 @@ def cached(name: str) -> Path | None:
     Raises:
         UserError: unknown name, or a cached file that no longer has the pinned SHA-256.
     """
-    paths = [_cached_file(file) for file in find(name).files]
+    paths = [cached_file(file) for file in find(name).files]
     return None if None in paths else paths[0]
 
 
 def file_path(name: str, file: str) -> Path:
     """Return where the cache keeps one file of a model, for example ``tokenizer.json``."""
-    return _place(next(entry for entry in find(name).files if entry.name == file))
+    return place_of(next(entry for entry in find(name).files if entry.name == file))
 
 
 def verify(name: str) -> Path:
@@ -151,34 +155,16 @@ def verify(name: str) -> Path:
     """
     weights = find(name)
     for file in weights.files:
-        if not _place(file).is_file():
+        if not place_of(file).is_file():
             raise UserError(f"{file.name} of {name} is not cached", mend=_get_command(name))
-        _check(file)
-    return _place(weights.files[0])
-
-
-def cache_folder() -> Path:
-    """Return this user's cache folder; ``MISALIGN_BENCH_CACHE`` decides if it is set."""
-    if own := os.environ.get("MISALIGN_BENCH_CACHE"):
-        return Path(own).expanduser().absolute()
-    if general := os.environ.get("XDG_CACHE_HOME"):
-        return Path(general) / "misalign-bench"
-    if sys.platform == "win32" and (local := os.environ.get("LOCALAPPDATA")):
-        return Path(local) / "misalign-bench"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "misalign-bench"
-    return Path.home() / ".cache" / "misalign-bench"
+        check(file)
+    return place_of(weights.files[0])
 
 
 def _weight_file(entry: dict[str, Any]) -> WeightFile:
     hub = HubFile(**entry.pop("hub")) if "hub" in entry else None
     carried = tuple(Carrier(**carrier) for carrier in entry.pop("carried", ()))
     return WeightFile(hub=hub, carried=carried, **entry)
-
-
-def _place(file: WeightFile) -> Path:
-    """The hash is the address; the ending only tells a person what it is."""
-    return cache_folder() / "weights" / (file.sha256 + Path(file.name).suffix)
 
 
 def _get_file(
@@ -188,11 +174,11 @@ def _get_file(
     source: Path | None,
     download: Downloader,
 ) -> Path:
-    if place := _cached_file(file):
+    if place := cached_file(file):
         return place
-    with _lock(file, progress):
+    with lock(file, progress):
         # Another process may have fetched it while this one waited.
-        if place := _cached_file(file):
+        if place := cached_file(file):
             return place
         if source is not None and file == weights.files[0]:
             return _adopt_given(weights, file, source)
@@ -218,9 +204,9 @@ def _sources(
     for place in places:
         yield str(place), functools.partial(lambda at: (find_in_path(file, at), False), place)
     hub = file.hub.repository if file.hub else "hub"
-    partial = _place(file).with_suffix(".hub")
+    partial = place_of(file).with_suffix(".hub")
     yield hub, lambda: (fetch_from_hub(file, partial, progress), True)
-    joined = _place(file).with_suffix(".partial")
+    joined = place_of(file).with_suffix(".partial")
     for carrier in file.carried:
         yield (
             str(carrier),
@@ -245,7 +231,7 @@ def _keep(file: WeightFile, candidate: Path, ours: bool) -> Path:
         if ours:
             forget_partial(candidate)
         raise SourceFailed(f"{file.name} has SHA-256 {sha256}, pinned is {file.sha256}")
-    place = _place(file)
+    place = place_of(file)
     if ours:
         os.replace(candidate, place)
     else:
@@ -257,8 +243,8 @@ def _keep(file: WeightFile, candidate: Path, ours: bool) -> Path:
         fresh.unlink(missing_ok=True)
     for ending in (".hub", ".partial"):
         forget_partial(place.with_suffix(ending))
-    _sync(place)
-    _write_stamp(file)
+    sync(place)
+    write_stamp(file)
     return place
 
 
@@ -268,96 +254,6 @@ def _refer(owned: Path, fresh: Path) -> None:
             refer(owned, fresh)
             return
     shutil.copyfile(owned, fresh)
-
-
-def _cached_file(file: WeightFile) -> Path | None:
-    place = _place(file)
-    if not place.is_file():
-        return None
-    try:
-        stamp = json.loads(_stamp_path(file).read_text("utf-8"))
-    except (OSError, ValueError):
-        stamp = None
-    if stamp != _stamp(file):
-        _check(file)
-    return place
-
-
-def _check(file: WeightFile) -> None:
-    """Hash the cached file; a wrong one is reported and left where it is."""
-    place = _place(file)
-    sha256 = sha256_of(place)
-    if sha256 != file.sha256:
-        raise UserError(
-            f"{file.name} has SHA-256 {sha256}, pinned is {file.sha256}",
-            where=str(place),
-            mend="Delete it and get it again",
-        )
-    _write_stamp(file)
-
-
-def _stamp(file: WeightFile) -> dict[str, int | str]:
-    status = _place(file).stat()
-    return {
-        "size": status.st_size,
-        "mtime_ns": status.st_mtime_ns,
-        "inode": status.st_ino,
-        "sha256": file.sha256,
-    }
-
-
-def _stamp_path(file: WeightFile) -> Path:
-    return _place(file).with_suffix(".stamp")
-
-
-def _write_stamp(file: WeightFile) -> None:
-    # A cache that is shared read-only works without a stamp; it is only hashed each time.
-    with suppress(OSError):
-        fresh = _stamp_path(file).with_suffix(f".stamp-{os.getpid()}")
-        fresh.write_text(json.dumps(_stamp(file)), "utf-8")
-        os.replace(fresh, _stamp_path(file))
-
-
-@contextmanager
-def _lock(file: WeightFile, progress: Progress) -> Iterator[None]:
-    """Let one process at a time fetch a file."""
-    path = _place(file).with_suffix(".lock")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+b") as stream:
-        if not _try_lock(stream):
-            progress(f"waiting for another process that fetches {file.name}", 0, file.size)
-            while not _try_lock(stream):
-                time.sleep(LOCK_SECONDS)
-        yield
-
-
-def _try_lock(stream: IO[bytes]) -> bool:
-    """Lock until the stream is closed, or say that another process holds the lock."""
-    try:
-        if sys.platform == "win32":
-            import msvcrt
-
-            stream.seek(0)
-            msvcrt.locking(stream.fileno(), msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno in (errno.EACCES, errno.EAGAIN):
-            return False
-        raise
-    return True
-
-
-def _sync(place: Path) -> None:
-    """Make the file and its name durable (Windows has no such call for a file open to read)."""
-    for path in () if sys.platform == "win32" else (place, place.parent):
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def _get_command(name: str) -> str:

@@ -24,6 +24,7 @@ from misalign_bench import __version__
 from misalign_bench.journal.failures import from_system
 from misalign_bench.llm.secrets import conceal, register_environment
 from misalign_bench.report.charts import interval_charts, library, part_charts
+from misalign_bench.report.duration import duration
 from misalign_bench.report.entrants import short_name
 from misalign_bench.report.examples import Example, examples
 from misalign_bench.report.page_data import page_data
@@ -189,7 +190,7 @@ def _environment() -> Environment:
     environment.filters |= {
         "percent": percent,
         "interval": interval,
-        "seconds": seconds,
+        "duration": duration,
         "dollars": dollars,
         "heat": heat,
         "short_name": short_name,
@@ -243,18 +244,3 @@ def dollars(cost: float | None) -> str:
     if cost is None:
         return "no price"
     return f"${cost:,.4f}" if 0 < cost < 1 else f"${cost:,.2f}"
-
-
-def seconds(time: float) -> str:
-    """A duration for people.
-
-    >>> seconds(0.42), seconds(75), seconds(7300)
-    ('0.4 s', '1 min 15 s', '2 h 1 min')
-    """
-    if time < 10:
-        return f"{time:.1f} s"
-    minutes, rest = divmod(round(time), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours:,} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
