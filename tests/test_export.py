@@ -291,6 +291,14 @@ def test_the_table_counts_each_step() -> None:
     assert (row.classified, row.expanded, row.deduplicated, row.generated) == (3, 5, 2, 2)
 
 
+def test_a_prompt_written_again_word_for_word_is_no_loss() -> None:
+    old = labelled("Old", "train", "value/Health")
+    again = Dropped(old.prompt.id, "expand", Reason.NEAR_DUPLICATE)
+    held = Ledger([old], [old], frozenset({old.prompt.id}))
+    (row,) = [row for row in domain_table(held, [], [again]) if row.name == "Health"]
+    assert (row.expanded, row.deduplicated, row.generated) == (1, 0, 1)
+
+
 def test_samples_are_the_rows_of_the_flat_configuration(tmp_path: Path) -> None:
     held = pairs()
     summary = write(tmp_path / "run", held)

@@ -70,7 +70,9 @@ def domain_table(
     domains: dict[str, tuple[str, ...]] = {}
     for row in (*ledger.classified, *ledger.expanded, *(pair.labelled for pair in pairs)):
         domains[row.prompt.id] = tuple(label.key for label in row.labels)
+    # A prompt written once more word for word has the id of the one that was kept.
     duplicates = {row.id for row in dropped if row.reason is Reason.NEAR_DUPLICATE}
+    duplicates -= ledger.generated
     classified = _ids(ledger.classified)
     expanded = classified | _ids(ledger.expanded)
     accepted = [one.candidate for pair in pairs for one in (pair.aligned, pair.misaligned)]
