@@ -373,6 +373,15 @@ def test_a_split_that_the_data_set_lacks_is_one_line(
     assert "no split 'test' in data/pairs. There: train" in line
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Let children hear Ctrl-C: what a shell runs in the background inherits a deaf ear."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_ends_with_130_and_what_is_answered_is_not_asked_again(tmp_path: Path) -> None:
     out = tmp_path / "out"
     with Endpoint(Loopback(behave, delay=0.01)) as endpoint:
