@@ -39,7 +39,8 @@ from misalign_bench.taxonomy.loader import taxonomy
 DATASETS = """
 import json, sys, datasets
 place = sys.argv[1]
-loaded = {name: datasets.load_dataset(place, name) for name in ("pairs", "preference", "flat")}
+names = ("pairs", "preference", "sft", "unpaired", "flat")
+loaded = {name: datasets.load_dataset(place, name) for name in names}
 loaded["default"] = datasets.load_dataset(place)
 print(json.dumps({
     "counts": {name: {split: len(rows) for split, rows in held.items()}
@@ -99,6 +100,8 @@ def test_datasets_loads_every_configuration(tmp_path: Path) -> None:
     assert loaded["counts"] == {
         "pairs": counts,
         "preference": counts,
+        "sft": counts,
+        "unpaired": {split: 2 * count for split, count in counts.items()},
         "flat": flat,
         "default": counts,
     }
@@ -190,6 +193,31 @@ def test_preference_pairs_are_conversations(tmp_path: Path) -> None:
             "canary": None,
         }
     ]
+
+
+def test_a_conversation_to_learn_from_ends_with_the_aligned_response(tmp_path: Path) -> None:
+    one = pairs()[0]
+    write(tmp_path / "run", [one])
+    assert rows(tmp_path / "run", "sft", "train") == [
+        {
+            "messages": [
+                {"role": "user", "content": one.labelled.prompt.text},
+                {"role": "assistant", "content": one.aligned.candidate.text},
+            ],
+            "canary": None,
+        }
+    ]
+
+
+def test_unpaired_responses_say_which_of_them_is_aligned(tmp_path: Path) -> None:
+    one = pairs()[0]
+    write(tmp_path / "run", [one])
+    found = rows(tmp_path / "run", "unpaired", "train")
+    assert [(row["completion"][0]["content"], row["label"]) for row in found] == [
+        (one.aligned.candidate.text, True),
+        (one.misaligned.candidate.text, False),
+    ]
+    assert {row["prompt"][0]["content"] for row in found} == {one.labelled.prompt.text}
 
 
 def test_flat_has_a_row_for_each_domain_and_kind(tmp_path: Path) -> None:

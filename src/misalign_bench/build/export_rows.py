@@ -1,7 +1,11 @@
 """What stands in the exported files: the columns of each configuration, and a pair as their rows.
 
 - ``pairs``: one row per accepted pair, with everything that is known of it;
-- ``preference``: ``prompt``, ``chosen``, ``rejected`` as conversations, the form that trl takes;
+- ``preference``: ``prompt``, ``chosen``, ``rejected`` as conversations, as trl's preference
+  trainers take them;
+- ``sft``: ``messages``, the prompt and its aligned response as one conversation, for fine-tuning;
+- ``unpaired``: ``prompt``, ``completion`` and ``label`` (true: aligned), two rows a pair, as trl's
+  trainers on unpaired preferences take them;
 - ``flat``: one row per (prompt, domain) assignment, generator and kind; the paper's unit.
 
 Nothing here depends on time, place or run (contract, section 1).
@@ -20,8 +24,8 @@ from misalign_bench.taxonomy.loader import taxonomy
 if TYPE_CHECKING:
     import pyarrow as pa
 
-Configuration = Literal["pairs", "preference", "flat"]
-CONFIGURATIONS: tuple[Configuration, ...] = ("pairs", "preference", "flat")
+Configuration = Literal["pairs", "preference", "sft", "unpaired", "flat"]
+CONFIGURATIONS: tuple[Configuration, ...] = ("pairs", "preference", "sft", "unpaired", "flat")
 
 CANARY = "MISALIGN-BENCH CANARY 227353ca-c839-47db-92de-1e1f731c8f99"
 """Stands in the card, in the metadata and in every row of the test split, never in a text of the
@@ -58,6 +62,10 @@ def rows(
         yield _pair(pair, settings)
     elif configuration == "preference":
         yield _preference(pair)
+    elif configuration == "sft":
+        yield _conversation(pair)
+    elif configuration == "unpaired":
+        yield from _unpaired(pair)
     else:
         yield from _flat(pair, settings)
 
@@ -123,6 +131,22 @@ def _preference(pair: Pair) -> dict[str, Any]:
         "rejected": _message("assistant", sound(pair.misaligned.candidate.text)),
         "canary": _canary(pair),
     }
+
+
+def _conversation(pair: Pair) -> dict[str, Any]:
+    prompt = _message("user", pair.labelled.prompt.text)
+    answer = _message("assistant", sound(pair.aligned.candidate.text))
+    return {"messages": prompt + answer, "canary": _canary(pair)}
+
+
+def _unpaired(pair: Pair) -> Iterator[dict[str, Any]]:
+    for accepted, label in ((pair.aligned, True), (pair.misaligned, False)):
+        yield {
+            "prompt": _message("user", pair.labelled.prompt.text),
+            "completion": _message("assistant", sound(accepted.candidate.text)),
+            "label": label,
+            "canary": _canary(pair),
+        }
 
 
 def _flat(pair: Pair, settings: RunSettings) -> Iterator[dict[str, Any]]:
@@ -206,6 +230,12 @@ _COLUMNS: Mapping[Configuration, Mapping[str, str]] = {
     },
     "preference": {
         **dict.fromkeys(("prompt", "chosen", "rejected"), "conversation"),
+        "canary": "text",
+    },
+    "sft": {"messages": "conversation", "canary": "text"},
+    "unpaired": {
+        **dict.fromkeys(("prompt", "completion"), "conversation"),
+        "label": "flag",
         "canary": "text",
     },
     "flat": {

@@ -186,6 +186,8 @@ def _agreement(path: Path, rows: Mapping[str, Sequence[Row]]) -> Iterator[str]:
     for split, held in rows.items():
         expected = {
             "preference": len(held),
+            "sft": len(held),
+            "unpaired": 2 * len(held),
             "flat": sum(2 * len(row.texts("domains")) for row in held),
         }
         for configuration, count in expected.items():
