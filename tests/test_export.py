@@ -365,6 +365,25 @@ def test_a_hostile_name_stays_a_name_in_card_and_front_matter(tmp_path: Path) ->
     assert "](http" not in body
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_croissant_is_valid_and_leads_to_every_row(tmp_path: Path) -> None:
+    croissant = pytest.importorskip("mlcroissant")
+    write(tmp_path / "run")
+    described = croissant.Dataset(tmp_path / "run" / "croissant.json")
+    assert not described.metadata.issues.errors
+    for configuration in CONFIGURATIONS:
+        for split in SPLITS:
+            found = [
+                {key.partition("/")[2]: value for key, value in record.items()}
+                for record in described.records(f"{configuration}_{split}")
+            ]
+            held = rows(tmp_path / "run", configuration, split)
+            assert len(found) == len(held) > 0
+            assert [row.get("prompt_id") for row in found] == [
+                row["prompt_id"].encode() if "prompt_id" in row else None for row in held
+            ]
+
+
 def test_tables_of_the_card_have_equal_columns(tmp_path: Path) -> None:
     write(tmp_path / "run", dropped=[Dropped("p", "ingest", Reason.EMPTY)])
     card = (tmp_path / "run" / "README.md").read_text(encoding="utf-8")
