@@ -19,11 +19,10 @@ from misalign_bench.build.expand import (
     Expansion,
     counts,
     expand,
-    objection,
     plan_round,
-    schema,
     wanted_domains,
 )
+from misalign_bench.build.expand_answers import objection, schema
 from misalign_bench.build.ingest import content_id
 from misalign_bench.build.split import with_splits
 from misalign_bench.config import ModelSettings, PolicySettings, RunSettings
@@ -34,6 +33,7 @@ from misalign_bench.llm.providers import make_model
 from misalign_bench.prompts.loader import quoted
 from misalign_bench.records import SPLITS, Dropped, LabelledPrompt, Pending, Prompt, Reason, Split
 from misalign_bench.taxonomy.loader import taxonomy
+from misalign_bench.taxonomy.neighbours import neighbours
 from scripted import Answer, Scripted, asking
 
 HONESTY, FESTIVALS = "value/Honesty", "culture/Festivals"
@@ -388,6 +388,25 @@ def test_another_language_is_refused_only_where_english_is_asked_for() -> None:
     assert objection(german, settings().model_copy(update={"source": any_language})) is None
 
 
+async def test_domains_that_are_easily_taken_for_another_are_named_as_not_the_topic(
+    tmp_path: Path,
+) -> None:
+    run = settings(domains=[HONESTY], target=1, max_rounds=1)
+    _, asked = await expanded(tmp_path, [], lambda _: said(question("new")), run)
+    (line,) = [
+        line
+        for line in asked[0].messages[-1].content.splitlines()
+        if line.startswith("Not the topic: ")
+    ]
+    honesty = next(one for one in taxonomy().domains if one.key == HONESTY)
+    assert line == f"Not the topic: {', '.join(one.name for one in neighbours(honesty, 3))}."
+    assert "Honesty" not in line
+    alone = settings(domains=[HONESTY], target=1, max_rounds=1, neighbours=0)
+    (tmp_path / "alone").mkdir()
+    _, asked = await expanded(tmp_path / "alone", [], lambda _: said(question("new")), alone)
+    assert "Not the topic" not in asked[0].messages[-1].content
+
+
 async def test_near_duplicates_of_the_pool_and_of_the_round_are_refused(tmp_path: Path) -> None:
     pool = pool_of(1, HONESTY)
     old, new = pool[0].prompt.text, question("new")
@@ -408,8 +427,8 @@ async def test_rounds_are_capped_and_what_is_unmet_says_so(tmp_path: Path) -> No
     assert {request.sample.round for request in asked} == {0, 1, 2}
     assert done.requests == len(asked) == 3 * (2 + 2)
     assert done.unmet == {
-        HONESTY: "1 of 4 after 3 rounds",
-        FESTIVALS: "0 of 4 after 3 rounds",
+        HONESTY: "1 of 4 after 3 rounds; refused: off_domain 6",
+        FESTIVALS: "0 of 4 after 3 rounds; refused: off_domain 6",
     }
     assert done.added == ()
 
@@ -432,7 +451,7 @@ async def test_a_request_without_usable_prompts_is_dropped_with_its_reason(
     done, _ = await expanded(tmp_path, [], lambda _: reply, run)
     (row,) = done.dropped
     assert (row.id, row.reason) == (f"expand:{HONESTY}:0:0", reason)
-    assert done.unmet == {HONESTY: "0 of 1 after 1 rounds"}
+    assert done.unmet == {HONESTY: f"0 of 1 after 1 rounds; refused: {reason.value} 1"}
 
 
 # --- failures

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from misalign_bench.report.page import write_page
+from misalign_bench.report.write import write_report
 from page_runs import BROKEN, CAREFUL, LEANING, PLANTED, RELAXED, make_runs
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
         epochs=1,
         resamples=50,
     )
-    write_page([made.build, made.bench], folder / "page.html")
+    write_report([made.build, made.bench], folder / "page.html")
     return folder / "page.html"
 
 

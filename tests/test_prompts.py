@@ -22,7 +22,7 @@ DOMAIN = taxonomy().domains[0]
 VALUES: dict[str, dict[str, Any]] = {
     "classify_joint": {"dimension": "safety", "domains": [DOMAIN], "mark": "m", "prompt": "P"},
     "classify_yesno": {"domain": DOMAIN, "mark": "m", "prompt": "P"},
-    "expand": {"domain": DOMAIN, "examples": ["P"], "count": 3},
+    "expand": {"domain": DOMAIN, "examples": ["P"], "neighbours": [DOMAIN], "count": 3},
     "judge_few_shot": {"dimension": "value", "prompt": "P", "response": "R"},
     "judge_satisfies": {"dimension": "value", "prompt": "P", "response": "R"},
     "judge_structured": {

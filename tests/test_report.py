@@ -23,10 +23,12 @@ from misalign_bench.report.build_run import read_build_run
 from misalign_bench.report.charts import interval_charts, part_charts
 from misalign_bench.report.entrants import entrants
 from misalign_bench.report.examples import examples
-from misalign_bench.report.page import render, write_page
+from misalign_bench.report.page import render
 from misalign_bench.report.page_data import published
 from misalign_bench.report.page_warnings import warnings
+from misalign_bench.report.result_tables import COLUMNS, latex, markdown
 from misalign_bench.report.runs import Runs, read_runs
+from misalign_bench.report.write import write_report
 from page_runs import BROKEN, CAREFUL, LEANING, PLANTED, Folders, make_runs
 
 
@@ -302,6 +304,16 @@ def test_runs_on_different_items_are_told_apart_and_warned_of(
     assert {"judge careful · bench", "judge careful · second"} <= set(names)
 
 
+def test_results_of_other_definitions_are_refused_unless_forced(
+    made: Folders, copied: Folders
+) -> None:
+    other = change(copied.bench, lambda table: table.update(comparability_version=99))
+    with pytest.raises(UserError, match=r"comparability versions: .*bench 1, .*bench 99"):
+        read_runs([made.bench, other])
+    runs = read_runs([made.bench, other], mixed_versions=True)
+    assert "Different definitions" in titles(runs)
+
+
 def test_two_framings_of_a_target_are_told_apart(made: Folders) -> None:
     [run] = read_runs([made.bench]).benches
     first = run.measured[0]
@@ -399,6 +411,60 @@ def test_the_page_names_no_other_file(text: str) -> None:
         assert not [name for name in held if name.startswith("on") or name == "style"]
 
 
+def rows_of(text: str, start: str, cells: str) -> list[list[str]]:
+    lines = [line for line in text.splitlines() if cells in line and line.startswith(start)]
+    return [line.strip("| ").split(cells) for line in lines]
+
+
+def test_the_table_as_markdown_has_the_numbers_of_the_results(made: Folders) -> None:
+    runs = read_runs([made.bench])
+    text = markdown(runs)
+    head, *body = rows_of(text, "|", " | ")
+    assert head == list(COLUMNS)
+    everyone = entrants(runs.benches)
+    assert len(body) == len(everyone)
+    for row, one in zip(body, everyone, strict=True):
+        score = one.measured.joint.alignment_score
+        value, low, high = (100 * (part or 0) for part in (score.value, score.low, score.high))
+        assert row[4] == rf"{value:.1f} \[{low:.1f}, {high:.1f}\]"
+        assert row[5] == f"{score.n:,}"
+    assert "**Simulated models.**" in text
+
+
+def test_the_table_as_latex_is_complete_and_marks_simulated_targets(made: Folders) -> None:
+    text = latex(read_runs([made.bench]))
+    assert text.count(r"\begin{tabular}") == text.count(r"\end{tabular}") == 1
+    body = text.partition(r"\midrule")[2].partition(r"\bottomrule")[0].strip().splitlines()
+    assert len(body) == len(entrants(read_runs([made.bench]).benches))
+    assert all(line.count(" & ") == len(COLUMNS) - 1 and line.endswith(r"\\") for line in body)
+    assert all("(simulated)" in line for line in body)
+    assert "% Simulated models." in text
+
+
+def test_a_hostile_name_is_text_in_both_tables(copied: Folders) -> None:
+    def rename(table: dict[str, Any]) -> None:
+        table["targets"][0]["name"] = "openai/a|b\\input{x}_<b>$1^2$\n% & \u202e"
+
+    runs = read_runs([change(copied.bench, rename)])
+    assert r"a\|b\\input\{x\}\_\<b\>\$1^2\$ % \& ⟦U+202E⟧" in markdown(runs)
+    said = r"a|b\textbackslash{}input\{x\}\_<b>\$1\textasciicircum{}2\$ \% \& ⟦U+202E⟧"
+    assert said in latex(runs)
+
+
+@pytest.mark.parametrize("ending", [".md", ".tex"])
+def test_a_table_needs_a_bench_and_is_written_by_the_ending(
+    made: Folders, tmp_path: Path, ending: str
+) -> None:
+    out = tmp_path / f"results{ending}"
+    with pytest.raises(UserError, match="no folder holds a bench"):
+        write_report([made.build], out)
+    assert not out.exists()
+    runs = write_report([made.bench], out)
+    assert out.read_text("utf-8") == (latex(runs) if ending == ".tex" else markdown(runs))
+    with pytest.raises(UserError, match=r"Use \.html, \.md, \.tex"):
+        write_report([made.bench], tmp_path / "results.pdf")
+
+
 def test_planted_markup_is_data_and_never_a_tag(text: str) -> None:
     assert "<script>window.ran" not in text
     page = Parsed(text)
@@ -493,12 +559,12 @@ def test_a_missing_extra_is_named(
 
 def test_a_page_is_written_whole_or_not_at_all(made: Folders, tmp_path: Path) -> None:
     out = tmp_path / "new" / "page.html"
-    write_page([made.build], out)
+    write_report([made.build], out)
     assert out.read_text(encoding="utf-8").rstrip().endswith("</html>")
     assert [path.name for path in out.parent.iterdir()] == ["page.html"]
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError):
-        write_page([made.build], tmp_path / "file" / "page.html")
+        write_report([made.build], tmp_path / "file" / "page.html")
 
 
 def test_the_command_prints_the_path_of_the_page(

@@ -114,13 +114,17 @@ class ClassifySettings(Settings):
 
 
 class ExpandSettings(Settings):
-    """Expansion of rare domains to ``target`` prompts each; ``domains`` limits it to some."""
+    """Expansion of rare domains to ``target`` prompts each; ``domains`` limits it to some.
+
+    ``neighbours`` domains that are easily taken for one are named as not the topic.
+    """
 
     enabled: bool = True
     target: int = Field(100, ge=0)
     domains: tuple[str, ...] | None = None
     per_request: int = Field(5, ge=1, le=50)
     examples: int = Field(5, ge=1, le=20)
+    neighbours: int = Field(3, ge=0, le=20)
     max_rounds: int = Field(10, ge=1)
     sampling: SamplingSettings = SamplingSettings()
 

@@ -12,21 +12,19 @@ from __future__ import annotations
 import asyncio
 import math
 import random
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from misalign_bench.build.classify.classify import Classifier, labelled
 from misalign_bench.build.deduplicate import duplicate_index
-from misalign_bench.build.ingest import content_id
-from misalign_bench.build.language import is_english
+from misalign_bench.build.expand_answers import Order, objection, read_answers, schema
 from misalign_bench.build.policy import barred_domains
 from misalign_bench.build.split import assign
 from misalign_bench.config import RunSettings
 from misalign_bench.errors import UserError
 from misalign_bench.llm.client import Client
 from misalign_bench.llm.model import Failure, Reply, Request, Sample, Sampling
-from misalign_bench.llm.structured import parse
 from misalign_bench.prompts.loader import template
 from misalign_bench.records import (
     SPLITS,
@@ -35,12 +33,10 @@ from misalign_bench.records import (
     Pending,
     Prompt,
     Reason,
-    Unscored,
 )
 from misalign_bench.simhash.index import DuplicateIndex
 from misalign_bench.taxonomy.loader import Domain, taxonomy
-
-SHORTEST_WORDS, LONGEST_WORDS = 5, 80
+from misalign_bench.taxonomy.neighbours import neighbours
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,15 +54,6 @@ class Expansion:
     pending: tuple[Pending, ...] = ()
     requests: int = 0
     unmet: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """One request of a round, fixed before the round starts."""
-
-    domain: Domain
-    number: int
-    examples: tuple[LabelledPrompt, ...]
 
 
 async def expand(
@@ -89,7 +76,7 @@ async def expand(
             *(_ask(expander, order, settings, round_) for order in orders)
         )
         settled()
-        found = _read(orders, answers, round_, settings.expand.per_request)
+        found = read_answers(orders, answers, round_, settings.expand.per_request)
         outcome = replace(outcome, requests=outcome.requests + len(orders))
         if found.pending:
             return replace(outcome, pending=(*outcome.pending, *found.pending))
@@ -104,7 +91,7 @@ async def expand(
         )
         if passed.pending:
             return outcome
-    return replace(outcome, unmet=_unmet(pool, wanted, settings))
+    return replace(outcome, unmet=_unmet(pool, wanted, outcome.dropped, settings))
 
 
 def wanted_domains(settings: RunSettings) -> list[Domain]:
@@ -181,7 +168,10 @@ async def _ask(
     count = settings.expand.per_request
     used = template("expand")
     messages = used.render(
-        domain=order.domain, examples=[one.prompt.text for one in order.examples], count=count
+        domain=order.domain,
+        examples=[one.prompt.text for one in order.examples],
+        neighbours=neighbours(order.domain, settings.expand.neighbours),
+        count=count,
     )
     chosen = settings.expand.sampling
     request = Request(
@@ -193,74 +183,6 @@ async def _ask(
     )
     answered = await expander.ask(request)
     return answered if isinstance(answered, Failure) else (answered.reply, answered.key)
-
-
-def schema(count: int) -> dict[str, Any]:
-    """The JSON schema of an answer with up to ``count`` prompts."""
-    prompts = {
-        "type": "array",
-        "items": {"type": "string", "maxLength": 400},
-        "minItems": 1,
-        "maxItems": count,
-    }
-    return {
-        "type": "object",
-        "properties": {"prompts": prompts},
-        "required": ["prompts"],
-        "additionalProperties": False,
-    }
-
-
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """The prompts in the answers of a round, in the order of (domain, request, item)."""
-
-    fresh: tuple[tuple[Prompt, Order], ...]
-    dropped: tuple[Dropped, ...]
-    pending: tuple[Pending, ...]
-
-
-def _read(
-    orders: Sequence[Order],
-    answers: Sequence[tuple[Reply, str] | Failure],
-    round_: int,
-    per_request: int,
-) -> _Found:
-    fresh: list[tuple[Prompt, Order]] = []
-    dropped: list[Dropped] = []
-    pending: list[Pending] = []
-    for order, answer in zip(orders, answers, strict=True):
-        name = f"expand:{order.domain.key}:{round_}:{order.number}"
-        if isinstance(answer, Failure):
-            detail = f"{answer.kind}: {answer.detail}"
-            if answer.terminal:
-                dropped.append(Dropped(name, "expand", Reason.TRANSPORT, detail))
-            else:
-                pending.append(Pending(name, "expand", detail=detail))
-            continue
-        reply, key = answer
-        if reply.status in ("refused", "filtered"):
-            refused = reply.status == "refused"
-            reason = Reason.REFUSAL if refused else Reason.PROVIDER_FILTER
-            dropped.append(Dropped(name, "expand", reason, reply.text[:200]))
-            continue
-        parsed = parse(reply.text, schema(100))
-        if isinstance(parsed, Unscored):
-            cut_off = reply.status == "length"
-            reason = Reason.LENGTH if cut_off else parsed.reason
-            dropped.append(Dropped(name, "expand", reason, parsed.detail))
-            continue
-        for item, text in enumerate(parsed["prompts"][:per_request]):
-            fresh.append((_prompt(text, order, key, item), order))
-    return _Found(tuple(fresh), tuple(dropped), tuple(pending))
-
-
-def _prompt(text: str, order: Order, key: str, item: int) -> Prompt:
-    clean = " ".join(text.split())
-    parents = tuple(one.prompt.id for one in order.examples)
-    return Prompt(
-        content_id(clean), clean, f"expanded:{key}", item, parents, expanded_for=order.domain.key
-    )
 
 
 async def _accept(
@@ -315,20 +237,6 @@ def _classified(
     return one if held else Reason.OFF_DOMAIN
 
 
-def objection(prompt: Prompt, settings: RunSettings) -> Reason | None:
-    """Why a generated text is not a prompt a user would send, if it is not."""
-    words = len(prompt.text.split())
-    if words < SHORTEST_WORDS:
-        return Reason.TOO_SHORT
-    if words > LONGEST_WORDS:
-        return Reason.TOO_LONG
-    if settings.source.language == "en" and not is_english(prompt.text):
-        return Reason.LANGUAGE
-    starts = prompt.text.lower().lstrip("\"'*-0123456789. ")
-    answers = ("as an ai", "i'm sorry", "i am sorry", "sure,", "certainly", "here are", "here is")
-    return Reason.NOT_A_PROMPT if starts.startswith(answers) else None
-
-
 def _placed(one: LabelledPrompt, order: Order, settings: RunSettings) -> LabelledPrompt:
     """The child in its parents' split; without parents, in that of its own hash."""
     if order.examples:
@@ -337,14 +245,29 @@ def _placed(one: LabelledPrompt, order: Order, settings: RunSettings) -> Labelle
 
 
 def _unmet(
-    pool: Sequence[LabelledPrompt], wanted: Sequence[Domain], settings: RunSettings
+    pool: Sequence[LabelledPrompt],
+    wanted: Sequence[Domain],
+    dropped: Sequence[Dropped],
+    settings: RunSettings,
 ) -> dict[str, str]:
+    """For every domain below its target, how far it came and what was refused."""
     held, target = counts(pool), settings.expand.target
     unmet = {
         domain.key: f"{held.get(domain.key, 0)} of {target} after "
-        f"{settings.expand.max_rounds} rounds"
+        f"{settings.expand.max_rounds} rounds; {_refused(domain, dropped)}"
         for domain in wanted
         if held.get(domain.key, 0) < target
     }
     named = set(settings.expand.domains or ()) & barred_domains(settings.policy)
     return unmet | dict.fromkeys(sorted(named), "the policy bars it")
+
+
+def _refused(domain: Domain, dropped: Sequence[Dropped]) -> str:
+    reasons = Counter(
+        row.reason.value
+        for row in dropped
+        if row.id.startswith(f"expand:{domain.key}:")
+        or row.detail.partition(", distance")[0] == domain.key
+    )
+    said = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
+    return f"refused: {said}" if said else "nothing was refused"

@@ -17,7 +17,8 @@ from dataclasses import dataclass, replace
 from misalign_bench.build.classify.classify import PublishedClassifier, classify, make_classifier
 from misalign_bench.build.classify.yesno import YesNoClassifier
 from misalign_bench.build.deduplicate import deduplicate
-from misalign_bench.build.expand import Order, counts, expand, plan_round, wanted_domains
+from misalign_bench.build.expand import counts, expand, plan_round, wanted_domains
+from misalign_bench.build.expand_answers import Order
 from misalign_bench.build.ingest import ingest
 from misalign_bench.build.plan_bounds import Range, Rehearsal, tokens, total, weigh
 from misalign_bench.build.plan_pairs import generators_each, plan_expanded_pairs, plan_pairs

@@ -35,7 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
     from misalign_bench.cli.bench import bench_into, print_leaderboard
     from misalign_bench.cli.build import build_into
     from misalign_bench.cli.progress import Progress
-    from misalign_bench.report.page import write_page
+    from misalign_bench.report.write import write_report
 
     progress = Progress(arguments.quiet)
     settings = _settings(arguments, progress)
@@ -54,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
     found = bench_into(benched, built, settings.bench, settings.budget, options, progress)
     print_leaderboard(found)
     page = out / "page.html"
-    write_page([benched, built], page)
+    write_report([benched, built], page)
     print(f"page: {page}")
     return 0
 

@@ -11,24 +11,20 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict
 from importlib import resources
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from misalign_bench import __version__
-from misalign_bench.journal.failures import from_system
 from misalign_bench.llm.secrets import conceal, register_environment
 from misalign_bench.report.charts import interval_charts, library, part_charts
 from misalign_bench.report.duration import duration
 from misalign_bench.report.entrants import short_name
 from misalign_bench.report.examples import Example, examples
 from misalign_bench.report.page_data import page_data
-from misalign_bench.report.runs import Runs, read_runs
+from misalign_bench.report.runs import Runs
 from misalign_bench.report.visible import visible, visible_in
 
 if TYPE_CHECKING:
@@ -38,39 +34,6 @@ EXAMPLES = 300
 """How many verdicts a page shows at most."""
 
 _ESCAPES = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"}
-
-
-def write_page(
-    folders: Sequence[Path], out: Path, *, title: str = "", limit: int = EXAMPLES
-) -> Runs:
-    """Read run folders and write their page, whole or not at all.
-
-    Args:
-        folders: bench and build run folders.
-        out: the HTML file.
-        title: heading; by default it names the data set.
-        limit: how many example verdicts to show at most.
-
-    Returns:
-        What was read.
-
-    Raises:
-        UserError: a folder that is no finished run, a damaged file, a missing extra.
-        OutsideWorld: full disk or input/output error.
-    """
-    runs = read_runs(folders)
-    text = render(runs, title=title, limit=limit)
-    part = out.with_name(f".{out.name}.{os.getpid()}.part")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(text, encoding="utf-8", newline="\n")
-        os.replace(part, out)
-    except OSError as error:
-        raise from_system(error, out) from None
-    finally:
-        with suppress(OSError):
-            part.unlink()
-    return runs
 
 
 def render(runs: Runs, *, title: str = "", limit: int = EXAMPLES) -> str:

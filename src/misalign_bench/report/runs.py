@@ -26,13 +26,18 @@ class Runs:
         return (*self.builds, *self.benches)
 
 
-def read_runs(folders: Sequence[Path]) -> Runs:
+def read_runs(folders: Sequence[Path], *, mixed_versions: bool = False) -> Runs:
     """Read bench and build run folders, in any order and mixture.
 
     A folder that was benched in place is both.
 
+    Args:
+        folders: the run folders.
+        mixed_versions: take results whose numbers are defined differently; they are warned of.
+
     Raises:
-        UserError: a folder is missing, unfinished, damaged or no run folder.
+        UserError: a folder is missing, unfinished, damaged or no run folder, or the results are of
+            different comparability versions.
     """
     benches: list[BenchRun] = []
     builds: list[BuildRun] = []
@@ -47,7 +52,19 @@ def read_runs(folders: Sequence[Path]) -> Runs:
             builds.append(read_build_run(folder, label, manifest))
         if not (benched or built):
             raise _no_run(folder, manifest)
+    if not mixed_versions:
+        _refuse_mixture(benches)
     return Runs(tuple(benches), tuple(builds))
+
+
+def _refuse_mixture(benches: Sequence[BenchRun]) -> None:
+    versions = {str(run.header.get("comparability_version")): run.label for run in benches}
+    if len(versions) > 1:
+        shown = ", ".join(f"{label} {version}" for version, label in sorted(versions.items()))
+        raise UserError(
+            f"the runs define a number differently (comparability versions: {shown})",
+            mend="Bench again with one version, or add --mixed-versions",
+        )
 
 
 def _manifest(folder: Path) -> dict[str, object]:
