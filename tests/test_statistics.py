@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from misalign_bench.bench.intervals import Method
 from misalign_bench.bench.metrics import Rates, Share
-from misalign_bench.bench.statistics import Bootstrap
+from misalign_bench.bench.statistics import DEFAULT_METHOD, Bootstrap
 from misalign_bench.records import Score
 
 Array = npt.NDArray[np.int64]
@@ -26,10 +27,14 @@ def share(flagged: Array, unscored: Array | None = None, failures: bool = False)
 
 
 def estimate(
-    shares: list[Share], cluster: Array, seed: int = 0, resamples: int = 500
+    shares: list[Share],
+    cluster: Array,
+    seed: int = 0,
+    resamples: int = 500,
+    method: Method = DEFAULT_METHOD,
 ) -> list[Score]:
     clusters = int(cluster.max()) + 1
-    return Bootstrap(cluster, clusters, resamples, seed).scores([], shares)[1]
+    return Bootstrap(cluster, clusters, resamples, seed, method).scores([], shares)[1]
 
 
 def answers(size: int, seed: int = 0, probability: float = 0.6) -> Array:
@@ -41,7 +46,7 @@ def test_a_plain_loop_over_drawn_clusters_finds_the_same_interval() -> None:
     cluster = np.sort(np.random.default_rng(3).integers(0, 60, 400))
     rows = np.flatnonzero(cluster >= 30)
     later = replace(share(answers(len(rows))), items=rows)
-    [score] = estimate([later], cluster, seed=11, resamples=100)
+    [score] = estimate([later], cluster, seed=11, resamples=100, method="percentile")
     values = []
     for drawn in np.random.default_rng(11).integers(60, size=(100, 60)).tolist():
         flagged = [later.flagged[cluster[rows] == one] for one in drawn]

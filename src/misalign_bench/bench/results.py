@@ -3,7 +3,8 @@
 ``targets[].conditions[]`` holds one measurement each. Its cells (``joint``, ``dimension``,
 ``domain``, ``generator``, ``by_active``, ``own_items``) give ``coverage``, ``false_failure_rate``
 and ``alignment_score`` as ``records.Score``; ``unknown`` counts verdicts left out because the truth
-is unknown.
+is unknown. ``macro`` gives their means over the domains. ``comparisons`` holds, by condition, every
+two targets on the items of both.
 """
 
 from __future__ import annotations
@@ -12,12 +13,15 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from misalign_bench.bench.comparisons import comparisons
 from misalign_bench.bench.detect import Detection, Measurement
+from misalign_bench.bench.intervals import Method
 from misalign_bench.bench.metrics import (
     Grain,
     Metrics,
@@ -26,13 +30,13 @@ from misalign_bench.bench.metrics import (
     by_epoch,
     metrics,
 )
-from misalign_bench.bench.statistics import Bootstrap
+from misalign_bench.bench.statistics import Bootstrap, Macro
 from misalign_bench.bench.table import Flags, ItemTable, VerdictTable
 from misalign_bench.errors import UserError
 from misalign_bench.llm.model import Usage
 from misalign_bench.records import Item, Score
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Changes with the layout of the file."""
 
 COMPARABILITY_VERSION = 1
@@ -49,6 +53,8 @@ class Setting:
         evaluator: who decided what is true of the items; empty if unknown.
         simulated: whether any model behind the items is simulated.
         shared_roles: whether the evaluator was allowed as a target.
+        interval: how intervals are made from the resamples.
+        until: what ``--until`` took of the items and why it stopped; None without it.
         templates: hash of each prompt template, by name.
         totals: calls, tokens, cost and time by (role, model), as ``Client.usage`` gives them.
         targets: further facts about a target, by name: ``simulated``, ``category`` and the like.
@@ -61,6 +67,8 @@ class Setting:
     limit: int | None = None
     grain: Grain = "pair"
     resamples: int = 2000
+    interval: Method = "bca"
+    until: Mapping[str, Any] | None = None
     evaluator: str = ""
     simulated: bool = False
     shared_roles: bool = False
@@ -93,7 +101,26 @@ def results(items: Sequence[Item], detection: Detection, setting: Setting) -> di
         target = targets.setdefault(name, facts | {"conditions": []})
         spread = _between_epochs(by_epoch(table, said, mine, setting.grain))
         target["conditions"].append(_head(measurement) | {"between_epochs": spread} | block)
-    return _header(items, table, setting) | {"targets": list(targets.values())}
+    return _header(items, table, setting) | {
+        "targets": list(targets.values()),
+        "comparisons": _comparisons(table, measurements, counted, setting),
+    }
+
+
+def joint_scores(items: Sequence[Item], detection: Detection, setting: Setting) -> list[Score]:
+    """The joint Alignment Score of every measurement, with its interval.
+
+    Raises:
+        OutsideWorld: verdicts are missing.
+    """
+    detection.refuse_pending()
+    table = ItemTable.of(items)
+    cells = []
+    for one in detection.measurements:
+        own = np.array(one.own, dtype=bool)
+        cells.append(metrics(table, _verdicts(one), own, setting.grain).rates["joint",])
+    triples, _ = _bootstrap(table, setting).scores(cells)
+    return [alignment for _, _, alignment in triples]
 
 
 def check_grain(items: Sequence[Item], grain: Grain) -> None:
@@ -129,24 +156,76 @@ def _estimated(
     table: ItemTable, counted: Sequence[Metrics], setting: Setting
 ) -> list[dict[str, Any]]:
     """The cells of every measurement, all estimated over the same resamples."""
-    bootstrap = Bootstrap(table.cluster, table.clusters, setting.resamples, setting.seed)
-    triples, singles = bootstrap.scores(
+    estimates = _bootstrap(table, setting).estimates(
         [cell for one in counted for cell in one.rates.values()],
         [share for one in counted for share in one.shares.values()],
     )
-    next_triple, next_single = iter(triples), iter(singles)
+    cell_numbers, share_numbers = count(), count()
     blocks = []
     for one in counted:
         block: dict[str, Any] = {
             key: {} for key in ("joint", "dimension", "domain", "generator", "by_active")
         }
         block |= {"own_items": None, "right_dimension": None}
+        domains = []
         for place, cell in one.rates.items():
-            _put(block, place, _cell(cell, next(next_triple)))
+            number = next(cell_numbers)
+            _put(block, place, _cell(cell, estimates.cell(number)))
+            if place[0] == "domain":
+                domains.append(number)
         for place, share in one.shares.items():
-            _put(block, place, _score(next(next_single)) | {"unknown": share.unknown})
-        blocks.append(block)
+            score = estimates.share(next(share_numbers))
+            _put(block, place, _score(score) | {"unknown": share.unknown})
+        blocks.append(block | {"macro": _macro(estimates.macro(domains))})
     return blocks
+
+
+def _bootstrap(table: ItemTable, setting: Setting) -> Bootstrap:
+    return Bootstrap(
+        table.cluster, table.clusters, setting.resamples, setting.seed, method=setting.interval
+    )
+
+
+def _macro(macro: Macro) -> dict[str, Any]:
+    return {
+        "domains": macro.domains,
+        "coverage": _score(macro.coverage),
+        "false_failure_rate": _score(macro.false_failure_rate),
+        "alignment_score": _score(macro.alignment_score),
+    }
+
+
+def _comparisons(
+    table: ItemTable,
+    measurements: Sequence[Measurement],
+    counted: Sequence[Metrics],
+    setting: Setting,
+) -> dict[str, list[dict[str, Any]]]:
+    """Every two targets under the same condition; those of one name are told by their framing."""
+    by_condition: dict[str, dict[str, Metrics]] = {}
+    for measurement, counts in zip(measurements, counted, strict=True):
+        same = [
+            other
+            for other in measurements
+            if (other.target, other.condition) == (measurement.target, measurement.condition)
+        ]
+        name = measurement.target
+        if len(same) > 1:
+            name = f"{name} ({measurement.framing})"
+        by_condition.setdefault(measurement.condition, {})[name] = counts
+    return {
+        condition: [
+            one.as_table()
+            for one in comparisons(
+                table.cluster,
+                table.clusters,
+                held,
+                resamples=setting.resamples,
+                seed=setting.seed,
+            )
+        ]
+        for condition, held in by_condition.items()
+    }
 
 
 def _put(block: dict[str, Any], place: tuple[str, ...], value: dict[str, Any]) -> None:
@@ -209,6 +288,8 @@ def _header(items: Sequence[Item], table: ItemTable, setting: Setting) -> dict[s
         "limit": setting.limit,
         "grain": setting.grain,
         "resamples": setting.resamples,
+        "interval": setting.interval,
+        "until": None if setting.until is None else dict(setting.until),
         "evaluator": setting.evaluator,
         "simulated": setting.simulated,
         "shared_roles": setting.shared_roles,

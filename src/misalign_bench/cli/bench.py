@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,13 +23,10 @@ from misalign_bench.cli.running import (
 )
 
 if TYPE_CHECKING:
-    from misalign_bench.bench.detect import Detection
-    from misalign_bench.build.roles import Clients
     from misalign_bench.cli.progress import Progress
     from misalign_bench.config import BenchSettings, BudgetSettings
     from misalign_bench.judge.calibration import Calibration
     from misalign_bench.judge.judge import Judge
-    from misalign_bench.suites.savacu import Suite
 
 NAME = "bench"
 HELP = "measure models, judges and guardrails on a data set (Stage II)"
@@ -65,8 +63,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--method",
-        choices=("auto", "structured", "logprob"),
-        help="written verdicts or log-probabilities (default: auto, by the kind of target)",
+        choices=("auto", "structured", "logprob", "guardrail"),
+        help="written verdicts, log-probabilities, or a guardrail's own format (default: auto)",
     )
     parser.add_argument(
         "--grain",
@@ -74,6 +72,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="count a response once, or once for each domain of its prompt (default: pair)",
     )
     parser.add_argument("--limit", type=int, metavar="N", help="bench N items only (marked)")
+    parser.add_argument(
+        "--until",
+        type=float,
+        metavar="WIDTH",
+        help="stop once every Alignment Score is known to within WIDTH, for example 0.01 (marked)",
+    )
+    parser.add_argument(
+        "--interval",
+        choices=("bca", "percentile"),
+        help="kind of bootstrap interval (default: bca)",
+    )
     parser.add_argument(
         "--seed", type=int, default=0, metavar="N", help="of calls and resamples (default: 0)"
     )
@@ -129,6 +138,8 @@ def overridden(settings: BenchSettings, arguments: argparse.Namespace) -> BenchS
         "epochs": arguments.epochs,
         "conditions": arguments.condition,
         "grain": arguments.grain,
+        "until": arguments.until,
+        "interval": arguments.interval,
         "allow_shared_roles": arguments.allow_shared_roles or None,
     }
     table |= {name: value for name, value in given.items() if value is not None}
@@ -138,6 +149,10 @@ def overridden(settings: BenchSettings, arguments: argparse.Namespace) -> BenchS
         raise UserError(explain(error), where="bench") from None
     if not changed.targets:
         raise UserError("no target to bench", mend="Name one: --target openai/NAME@URL")
+    if changed.until is not None and arguments.limit is not None:
+        raise UserError("--limit and --until both say how much to bench", mend="Give one of them")
+    if changed.until is not None and not changed.resamples:
+        raise UserError("--until needs intervals", mend="Set bench.resamples above 0")
     return changed
 
 
@@ -150,11 +165,11 @@ def bench_into(
     progress: Progress,
 ) -> dict[str, Any]:
     """Run Stage II into a folder; returns what ``results.json`` holds."""
+    from misalign_bench.bench.measure import measure
     from misalign_bench.bench.results import Setting, check_grain, results, write_results
     from misalign_bench.bench.verdicts import write_verdicts
     from misalign_bench.errors import UserError
     from misalign_bench.journal.folder import RunFolder
-    from misalign_bench.prompts.loader import template
     from misalign_bench.suites.savacu import limited, load_suite
 
     if out.resolve() == dataset.resolve():
@@ -163,37 +178,45 @@ def bench_into(
     items = limited(suite.items, arguments.limit, arguments.seed)
     check_grain(items, settings.grain)
     fetch_weights([target.model for target in settings.targets], arguments.quiet)
+    setting = Setting(
+        dataset=suite.name,
+        content_hash=suite.content_hash,
+        splits=suite.splits,
+        seed=arguments.seed,
+        limit=arguments.limit,
+        grain=settings.grain,
+        resamples=settings.resamples,
+        interval=settings.interval,
+        evaluator=", ".join(suite.evaluators),
+        shared_roles=settings.allow_shared_roles,
+    )
     with RunFolder.open(out, command=argv(), settings_dump=dumped(settings)) as folder:
         folder.manifest.describe(seeds={"run": arguments.seed})
         folder.manifest.stage("suite", {"items": len(items)})
-        (detection, judges, fits), usage = with_clients(
+        done, usage = with_clients(
             folder,
             settings.targets,
             budget,
             arguments.seed,
             arguments,
-            lambda clients: _detect(clients, suite, items, settings, progress),
+            lambda clients: measure(clients, items, suite.evaluators, settings, setting, progress),
         )
-        used = {judge.template.partition("@")[0] for judge in judges}
-        templates = {name: template(name).digest for name in sorted(used)}
-        setting = Setting(
-            dataset=suite.name,
-            content_hash=suite.content_hash,
-            splits=suite.splits,
-            seed=arguments.seed,
-            limit=arguments.limit,
-            grain=settings.grain,
-            resamples=settings.resamples,
-            evaluator=", ".join(suite.evaluators),
-            simulated=suite.simulated or any(judge.simulated for judge in judges),
-            shared_roles=settings.allow_shared_roles,
-            templates=templates,
-            totals=usage,
-            targets=_facts(settings, judges, fits),
+        templates = _templates(done.judges)
+        table = results(
+            done.items,
+            done.detection,
+            replace(
+                setting,
+                simulated=suite.simulated or any(judge.simulated for judge in done.judges),
+                until=done.until,
+                templates=templates,
+                totals=usage,
+                targets=_facts(settings, done.judges, done.fits),
+            ),
         )
-        table = results(items, detection, setting)
+        measured = done.detection.measurements
         folder.write_atomic(
-            "verdicts.parquet", lambda path: write_verdicts(path, items, detection.measurements)
+            "verdicts.parquet", lambda path: write_verdicts(path, done.items, measured)
         )
         folder.write_atomic("results.json", lambda path: write_results(path, table))
         folder.manifest.describe(templates=templates)
@@ -201,67 +224,26 @@ def bench_into(
     return table
 
 
-async def _detect(
-    clients: Clients, suite: Suite, items: Any, settings: BenchSettings, progress: Progress
-) -> tuple[Detection, list[Judge], dict[str, Calibration]]:
-    """Fit every target's thresholds, then ask it about every item."""
-    from misalign_bench.bench.detect import detect
-    from misalign_bench.build.pipeline import Unfinished
-    from misalign_bench.judge.bind import bind_judge
-    from misalign_bench.records import Pending
+def _templates(judges: Sequence[Judge]) -> dict[str, str]:
+    from misalign_bench.prompts.loader import template
 
-    judges: list[Judge] = []
-    fits: dict[str, Calibration] = {}
-    for target in settings.targets:
-        with progress.stage(f"calibrate {target.model}") as stage:
-            bound = await bind_judge(clients.of(target), settings.judge, "target", stage.advance)
-        if isinstance(bound, Pending):
-            raise Unfinished([bound])
-        judge, fitted = bound
-        judges.append(judge)
-        if fitted is not None:
-            fits[judge.name] = fitted
-    with progress.stage("detect") as stage:
-        detection = await detect(
-            items,
-            judges,
-            settings.conditions,
-            epochs=settings.epochs,
-            evaluators=suite.evaluators,
-            weights_of=weights_by_name([*suite.evaluators, *(one.generator for one in items)]),
-            allow_shared_roles=settings.allow_shared_roles,
-            progress=stage.reach,
-        )
-    return detection, judges, fits
-
-
-def weights_by_name(names: list[str]) -> dict[str, str]:
-    """The weights behind embedded names, whatever options were given with them."""
-    from misalign_bench.errors import UserError
-    from misalign_bench.llm.weights import find
-
-    known = {}
-    for name in dict.fromkeys(names):
-        provider, _, rest = name.partition("/")
-        if provider != "embedded":
-            continue
-        try:
-            known[name] = f"sha256:{find(rest.partition('?')[0]).sha256}"
-        except UserError:
-            continue
-    return known
+    used = {judge.template.partition("@")[0] for judge in judges}
+    return {name: template(name).digest for name in sorted(used)}
 
 
 def _facts(
     settings: BenchSettings, judges: list[Judge], fits: Mapping[str, Calibration]
 ) -> dict[str, dict[str, Any]]:
     """What the page shows of a target besides its numbers."""
+    from misalign_bench.records import DIMENSIONS
+
     return {
         judge.name: {
             "category": target.category,
             "simulated": judge.simulated,
             "method": judge.method,
             "template": judge.template,
+            "covers": list(getattr(judge, "covers", DIMENSIONS)),
             "calibration": fits[judge.name].as_table() if judge.name in fits else None,
         }
         for judge, target in zip(judges, settings.targets, strict=True)

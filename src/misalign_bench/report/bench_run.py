@@ -7,7 +7,7 @@ there is an error that names the file, never a zero.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from misalign_bench.records import CONDITIONS, Score
 RESULTS = "results.json"
 VERDICTS = "verdicts.parquet"
 
+_PARTS = ("targets", "comparisons")
 _SCORE_FIELDS = tuple(one.name for one in fields(Score))
 
 
@@ -59,6 +60,23 @@ class Measured:
     by_active: Mapping[str, Cell]
     own_items: Cell | None
     right_dimension: Score | None
+    macro: Cell
+    macro_domains: int
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """Two targets under one condition on the items of both: AS of the first minus the second."""
+
+    condition: str
+    first: str
+    second: str
+    difference: float
+    low: float | None
+    high: float | None
+    p: float
+    p_holm: float | None
+    detectable: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +94,7 @@ class BenchRun:
     folder: Path
     header: Mapping[str, Any]
     measured: tuple[Measured, ...]
+    compared: tuple[Compared, ...] = ()
     prompts: int | None = None
     manifest: Mapping[str, Any] = field(default_factory=dict)
 
@@ -108,7 +127,8 @@ def read_bench_run(folder: Path, label: str, manifest: Mapping[str, Any]) -> Ben
             for target in table["targets"]
             for condition in target["conditions"]
         ]
-        header = {key: value for key, value in table.items() if key != "targets"}
+        compared = tuple(_compared(table["comparisons"]))
+        header = {key: value for key, value in table.items() if key not in _PARTS}
         _ = header["dataset"]["name"], header["dataset"]["content_hash"], header["dataset"]["items"]
     except OSError as error:
         raise UserError(f"cannot be read: {error.strerror}", where=str(path)) from None
@@ -121,7 +141,7 @@ def read_bench_run(folder: Path, label: str, manifest: Mapping[str, Any]) -> Ben
     if not measured:
         raise UserError("it holds no target", where=str(path))
     prompts = _prompts(folder / VERDICTS)
-    return BenchRun(label, folder, header, tuple(measured), prompts, manifest)
+    return BenchRun(label, folder, header, tuple(measured), compared, prompts, manifest)
 
 
 def _prompts(path: Path) -> int | None:
@@ -161,7 +181,29 @@ def _measured(target: Mapping[str, Any], block: Mapping[str, Any]) -> Measured:
         by_active=_cells(block["by_active"]),
         own_items=_cell(own) if own else None,
         right_dimension=_score(right) if right else None,
+        macro=_cell(block["macro"]),
+        macro_domains=int(block["macro"]["domains"]),
     )
+
+
+def _compared(table: Mapping[str, Any]) -> Iterator[Compared]:
+    """The pairs of targets that share items."""
+    for condition, pairs in table.items():
+        for pair in pairs:
+            score = pair["alignment_score"]
+            if score["difference"] is None:
+                continue
+            yield Compared(
+                condition=_condition(condition),
+                first=str(pair["first"]),
+                second=str(pair["second"]),
+                difference=float(score["difference"]),
+                low=score["low"],
+                high=score["high"],
+                p=float(score["p"]),
+                p_holm=score["p_holm"],
+                detectable=score["detectable_difference"],
+            )
 
 
 def _condition(name: str) -> str:

@@ -153,6 +153,7 @@ def _environment() -> Environment:
     environment.filters |= {
         "percent": percent,
         "interval": interval,
+        "points": points,
         "duration": duration,
         "dollars": dollars,
         "heat": heat,
@@ -191,6 +192,15 @@ def interval(score: Any) -> str:
     if score.low is None or score.high is None:
         return ""
     return f"{100 * score.low:.1f}–{100 * score.high:.1f}"
+
+
+def points(difference: float) -> str:
+    """A difference of two shares in points, with its sign.
+
+    >>> points(0.0312), points(-0.2)
+    ('+3.1', '−20.0')
+    """
+    return f"{100 * difference:+.1f}".replace("-", "−")
 
 
 def heat(share: float) -> int:

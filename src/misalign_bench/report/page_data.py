@@ -12,7 +12,7 @@ from importlib import resources
 from typing import Any
 
 from misalign_bench.records import CONDITIONS, DIMENSIONS
-from misalign_bench.report.bench_run import BenchRun, Cell
+from misalign_bench.report.bench_run import BenchRun, Cell, Compared
 from misalign_bench.report.build_run import BuildRun, DomainRow
 from misalign_bench.report.entrants import (
     Entrant,
@@ -97,6 +97,7 @@ class Page:
     heat: tuple[tuple[str, tuple[HeatRow, ...]], ...]
     reasons: tuple[str, ...]
     breakdowns: tuple[Breakdown, ...]
+    compared: tuple[Compared, ...]
     spent: tuple[Spent, ...]
     builds: tuple[BuildView, ...]
     published: Mapping[str, Any]
@@ -119,6 +120,7 @@ def page_data(runs: Runs, title: str = "") -> Page:
         heat=tuple(_heat(shown)),
         reasons=tuple(sorted(reasons)),
         breakdowns=tuple(_breakdown(one) for one in shown),
+        compared=tuple(pair for run in runs.benches for pair in run.compared),
         spent=tuple(row for run in runs.everything for row in _spent(run)),
         builds=tuple(_build(run) for run in runs.builds),
         published=published(),
@@ -244,6 +246,11 @@ def _breakdown(one: Entrant) -> Breakdown:
         ("Active dimensions", number, cell) for number, cell in sorted(measured.by_active.items())
     ]
     parts += [("Responses by", short_name(name), cell) for name, cell in measured.generator.items()]
+    if measured.macro_domains:
+        number = measured.macro_domains
+        parts.append(
+            ("Mean over", f"{number} domains" if number > 1 else "1 domain", measured.macro)
+        )
     if measured.own_items:
         parts.append(
             ("Own items", "written by the target, not in the headline", measured.own_items)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from misalign_bench.bench.statistics import LEAST_CLUSTERS, MUCH_UNSCORED
-from misalign_bench.records import SPLITS
+from misalign_bench.records import DIMENSIONS, SPLITS
 from misalign_bench.report.bench_run import BenchRun
 from misalign_bench.report.entrants import Entrant, evaluators, is_simulated, short_name
 from misalign_bench.report.runs import Runs
@@ -39,6 +39,7 @@ def warnings(runs: Runs, everyone: Sequence[Entrant]) -> list[Warned]:
         *_unscored(everyone),
         *_part_of_the_data(runs.benches),
         *_few_clusters(runs.benches),
+        *_covered(everyone),
         *_own_items(everyone),
     ]
     order = ("danger", "caution", "note")
@@ -159,6 +160,36 @@ def _part_of_the_data(benches: Sequence[BenchRun]) -> Iterator[Warned]:
                 f"--limit {run.header['limit']} was given: {run.dataset['items']:,} items were"
                 " benched, whole pairs chosen by a seeded hash.",
             )
+        if until := run.header.get("until"):
+            share = until["items"] / max(1, until["of_items"])
+            yield Warned(
+                "note",
+                f"As many items as were needed{name}",
+                f"--until {until['width']:g}: {until['items']:,} of {until['of_items']:,} items"
+                f" ({share:.0%}) were benched, whole clusters in a seeded stratified order; "
+                + (
+                    "then every Alignment Score was known that well."
+                    if until["why"] == "reached"
+                    else "the width was not reached before the items ended."
+                ),
+            )
+
+
+def _covered(everyone: Sequence[Entrant]) -> Iterator[Warned]:
+    """Guardrails that have no category for a dimension, and so pass everything in it."""
+    partial: dict[str, list[str]] = {}
+    for one in everyone:
+        covers = one.measured.facts.get("covers")
+        if isinstance(covers, list) and set(covers) < set(DIMENSIONS):
+            missing = [name for name in DIMENSIONS if name not in covers]
+            partial.setdefault(" or ".join(missing), []).append(one.short)
+    for missing, names in partial.items():
+        yield Warned(
+            "note",
+            "Targets that judge some dimensions only",
+            f"{_capital(_listed(sorted(set(names))))}: has no category for {missing}, so what goes"
+            " wrong there is passed. That is a finding about guardrails, not an error.",
+        )
 
 
 def _few_clusters(benches: Sequence[BenchRun]) -> Iterator[Warned]:

@@ -94,8 +94,8 @@ def _estimate(score: Score) -> str:
 
 def _facts(runs: Runs) -> list[str]:
     facts = [
-        "Percent, micro-averaged, with 95% intervals from a bootstrap over clusters of"
-        " near-duplicate prompts. A response without a verdict counts as wrong."
+        "Percent, micro-averaged, with 95% intervals from a bootstrap over clusters"
+        " of near-duplicate prompts. A response without a verdict counts as wrong."
     ]
     for run in runs.benches:
         data, header = run.dataset, run.header
