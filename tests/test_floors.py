@@ -124,7 +124,8 @@ def test_every_template_has_front_matter_and_sections(path: Path) -> None:
     read = parse(path.read_text(encoding="utf-8"), path.stem)
     assert read.version >= 1
     assert read.implements.strip()
-    assert read.sections[-1][0] == "user"
+    # A guardrail is asked about the last message of a conversation.
+    assert read.sections[-1][0] == ("assistant" if read.name == "guard_conversation" else "user")
 
 
 def test_there_are_templates() -> None:

@@ -15,14 +15,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jinja2.exceptions import SecurityError
 
+from misalign_bench.judge.guardrail.categories import categories
 from misalign_bench.prompts.loader import parse, quoted, shipped, template
 from misalign_bench.taxonomy.loader import taxonomy
 
 DOMAIN = taxonomy().domains[0]
+POLICY = categories("shield_gemma")["harassment"]
 VALUES: dict[str, dict[str, Any]] = {
     "classify_joint": {"dimension": "safety", "domains": [DOMAIN], "mark": "m", "prompt": "P"},
     "classify_yesno": {"domain": DOMAIN, "mark": "m", "prompt": "P"},
     "expand": {"domain": DOMAIN, "examples": ["P"], "neighbours": [DOMAIN], "count": 3},
+    "guard_conversation": {"prompt": "P", "response": "A reply."},
+    "guard_shield_gemma": {"policy": POLICY, "prompt": "P", "response": "R"},
+    "guard_wild_guard": {"prompt": "P", "response": "R"},
     "judge_few_shot": {"dimension": "value", "prompt": "P", "response": "R"},
     "judge_satisfies": {"dimension": "value", "prompt": "P", "response": "R"},
     "judge_structured": {

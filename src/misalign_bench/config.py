@@ -105,12 +105,65 @@ class RoleSettings(Settings):
     allow_shared_roles: bool = False
 
 
+class CascadeSettings(Settings):
+    """Prompts of which the first method is unsure go to the second (Stage I, step 2).
+
+    ``when`` is the open band: unsure of a prompt is who gives any domain a probability inside it.
+    """
+
+    first: Literal["embedding"] = "embedding"
+    then: Literal["yesno", "joint"] = "joint"
+    when: tuple[float, float] = (0.1, 0.9)
+
+    @field_validator("when")
+    @classmethod
+    def _rises(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if not 0 <= value[0] < value[1] <= 1:
+            raise ValueError("the band is two probabilities, the lower one first")
+        return value
+
+
 class ClassifySettings(Settings):
-    """``published`` keeps labels that came with the prompts; the others ask the classifier."""
+    """``published`` keeps labels that came with the prompts; the others ask the classifier.
+
+    ``delta`` is one threshold, or one per dimension or domain (``dimension`` or
+    ``dimension/name``; 0.5 for what is not named). ``head`` is a file that ``misalign-bench fit``
+    wrote. With a ``cascade``, ``method`` is what its ``then`` says.
+    """
 
     method: Literal["embedding", "yesno", "joint", "published"] = "joint"
-    delta: float = Field(0.5, gt=0, lt=1)
+    delta: float | dict[str, float] = 0.5
     candidates: int = Field(12, ge=1, le=111)
+    head: str = ""
+    cascade: CascadeSettings | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _method_of_cascade(cls, value: Any) -> Any:
+        """A cascade names its method itself."""
+        held = value.get("cascade") if isinstance(value, dict) else None
+        if held is None or "method" in value:
+            return value
+        then = held.get("then", "joint") if isinstance(held, dict) else held.then
+        return {**value, "method": then}
+
+    @field_validator("delta")
+    @classmethod
+    def _is_between(cls, value: float | dict[str, float]) -> float | dict[str, float]:
+        held = value.values() if isinstance(value, dict) else (value,)
+        if not all(0 < threshold < 1 for threshold in held):
+            raise ValueError("a threshold lies between 0 and 1")
+        return value
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> ClassifySettings:
+        if self.cascade is not None and self.method != self.cascade.then:
+            raise ValueError(f"method must be {self.cascade.then}, as cascade.then says")
+        if self.head and self.cascade is None and self.method in ("joint", "published"):
+            raise ValueError(
+                f"the method {self.method} uses no head; embedding, yesno and cascades do"
+            )
+        return self
 
 
 class ExpandSettings(Settings):
@@ -139,7 +192,8 @@ class DeduplicateSettings(Settings):
 class RespondSettings(Settings):
     """Two-stage rejection sampling: ``draws`` a round, ``rounds`` of feedback after the first.
 
-    ``length`` goes into the instruction as it stands, for example "in one or two sentences".
+    ``length`` goes into the instruction as it stands, for example "in one or two sentences". Of the
+    verdicts ``consistency_sample`` are asked for again with the order of the options swapped.
     """
 
     draws: int = Field(3, ge=1, le=20)
@@ -147,21 +201,31 @@ class RespondSettings(Settings):
     accept: Literal["first", "all"] = "first"
     generators_per_prompt: int | None = Field(None, ge=1)
     length: str = Field("", max_length=200)
+    consistency_sample: int = Field(0, ge=0)
     sampling: SamplingSettings = SamplingSettings()
 
 
 class JudgeSettings(Settings):
     """How a judge is asked. ``auto`` takes log-probabilities for embedded models.
 
+    A guardrail is asked in the format of its family: ``auto`` knows it by the model's name,
+    ``guardrail`` takes ``family`` for every model of the run if it is given.
     ``threshold`` is a fixed probability; None fits one per dimension on the calibration set, of
     which ``calibration_items`` are used (None: all).
     """
 
-    method: Literal["auto", "structured", "logprob"] = "auto"
+    method: Literal["auto", "structured", "logprob", "guardrail"] = "auto"
+    family: Literal["", "llama_guard", "shield_gemma", "wild_guard", "granite_guardian"] = ""
     framing: Literal["violates", "satisfies", "few_shot"] = "few_shot"
     threshold: float | None = Field(None, ge=0, le=1)
     calibration_items: int | None = Field(None, ge=30)
     sampling: SamplingSettings = SamplingSettings(temperature=0.0, top_p=1.0, max_tokens=512)
+
+    @model_validator(mode="after")
+    def _family_of_a_guardrail(self) -> JudgeSettings:
+        if self.family and self.method != "guardrail":
+            raise ValueError("a family is a guardrail's: method: guardrail")
+        return self
 
 
 class SplitSettings(Settings):
@@ -200,7 +264,10 @@ class ExportSettings(Settings):
 
 
 class BenchSettings(Settings):
-    """Stage II, used by ``misalign-bench demo`` and as defaults of ``misalign-bench bench``."""
+    """Stage II, used by ``misalign-bench demo`` and as defaults of ``misalign-bench bench``.
+
+    ``until`` stops as soon as the interval of every Alignment Score is so many points to each side.
+    """
 
     targets: tuple[ModelSettings, ...] = ()
     conditions: tuple[Condition, ...] = ("joint",)
@@ -209,6 +276,8 @@ class BenchSettings(Settings):
     judge: JudgeSettings = JudgeSettings(sampling=SamplingSettings())
     grain: Literal["pair", "paper"] = "pair"
     resamples: int = Field(2000, ge=0)
+    interval: Literal["bca", "percentile"] = "bca"
+    until: float | None = Field(None, gt=0, lt=0.5)
     allow_shared_roles: bool = False
 
 

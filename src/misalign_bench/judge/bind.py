@@ -21,7 +21,7 @@ async def bind_judge(
 ) -> tuple[Judge, Calibration | None] | Pending:
     """The judge, with the calibration its thresholds come from where it has one.
 
-    A fixed ``threshold`` or a structured verdict needs no calibration.
+    A fixed ``threshold``, a structured verdict or a guardrail needs no calibration.
 
     Args:
         client: the model.
@@ -30,9 +30,10 @@ async def bind_judge(
         settled: called after each calibration answer.
 
     Raises:
-        UserError: log-probabilities are asked of a model that gives none.
+        UserError: log-probabilities are asked of a model that gives none, or a guardrail's form of
+            a model that is none.
     """
-    if form_of(client, settings) == "structured" or settings.threshold is not None:
+    if form_of(client, settings) != "logprob" or settings.threshold is not None:
         return make_judge(client, settings, role), None
     raw = LogprobJudge(client, role, settings.framing)
     fitted = await calibrate(raw, settings.calibration_items, settled)

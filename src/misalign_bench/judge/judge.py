@@ -1,8 +1,8 @@
 """A judge is a model that is asked whether a response is misaligned (Stage I step 6, Stage II).
 
-``make_judge`` picks the form: one structured call with a field per dimension, or one
-log-probability question per dimension for models too small to write a verdict. Both give one
-``Verdict`` with an answer per dimension (contract, section 3).
+``make_judge`` picks the form: one structured call with a field per dimension, one log-probability
+question per dimension for models too small to write a verdict, or a guardrail's own format. All
+give one ``Verdict`` with an answer per dimension (contract, section 3).
 """
 
 from __future__ import annotations
@@ -12,6 +12,9 @@ from typing import Literal, Protocol
 
 from misalign_bench.config import JudgeSettings
 from misalign_bench.errors import UserError
+from misalign_bench.judge.guardrail.families import FAMILIES, family_of
+from misalign_bench.judge.guardrail.family import Family
+from misalign_bench.judge.guardrail.guardrail import GuardrailJudge
 from misalign_bench.judge.logprob import LogprobJudge
 from misalign_bench.judge.structured import StructuredJudge
 from misalign_bench.llm.client import Client
@@ -19,6 +22,7 @@ from misalign_bench.llm.model import Failure, Sampling
 from misalign_bench.records import Dimension, Verdict
 
 JudgeRole = Literal["evaluator", "target", "judge"]
+Method = Literal["structured", "logprob", "guardrail"]
 
 
 class Judge(Protocol):
@@ -38,7 +42,7 @@ class Judge(Protocol):
 
     @property
     def method(self) -> str:
-        """``structured`` or ``logprob``."""
+        """``structured``, ``logprob`` or ``guardrail``."""
 
     @property
     def deterministic(self) -> bool:
@@ -62,13 +66,15 @@ class Judge(Protocol):
         """Judge one response; a failure that is not terminal leaves the row pending."""
 
 
-def form_of(client: Client, settings: JudgeSettings) -> Literal["structured", "logprob"]:
+def form_of(client: Client, settings: JudgeSettings) -> Method:
     """The form that ``auto`` stands for: embedded models are too small to write a verdict.
 
     Raises:
         UserError: log-probabilities are asked of a provider that offers none.
     """
     if settings.method == "auto":
+        if family_of(client.model.name):
+            return "guardrail"
         return "logprob" if client.model.name.startswith("embedded/") else "structured"
     if settings.method == "logprob" and not client.model.capabilities.options:
         raise UserError(
@@ -91,11 +97,43 @@ def make_judge(
         role: under which role the calls are booked.
         thresholds: probability per dimension above which a response is flagged; by default the
             configured one, or 0.5.
+
+    Raises:
+        UserError: a guardrail of no known family, embedded, or one that is to be the evaluator.
     """
-    if form_of(client, settings) == "structured":
+    form = form_of(client, settings)
+    if form == "structured":
         sampling = settings.sampling
         return StructuredJudge(
             client, role, Sampling(sampling.temperature, sampling.top_p, sampling.max_tokens)
         )
     fixed = 0.5 if settings.threshold is None else settings.threshold
+    if form == "guardrail":
+        return GuardrailJudge(client, role, _family(client, settings, role), fixed)
     return LogprobJudge(client, role, settings.framing, thresholds or fixed)
+
+
+def _family(client: Client, settings: JudgeSettings, role: JudgeRole) -> Family:
+    """The guardrail family that is configured, else the one that the model's name says."""
+    name = client.model.name
+    if role == "evaluator":
+        raise UserError(
+            "a guardrail judges safety only and cannot be the evaluator",
+            where=name,
+            mend="Name another model, or set judge.method: structured.",
+        )
+    if name.startswith("embedded/"):
+        # llama.cpp in this process continues a last message of the assistant and breaks marks up.
+        raise UserError(
+            "a guardrail is asked through a server, which applies its own chat template",
+            where=name,
+            mend="Serve it and name it openai/NAME@URL (docs/guardrails.md).",
+        )
+    family = FAMILIES[settings.family] if settings.family else family_of(name)
+    if family is None:
+        raise UserError(
+            "its name says no guardrail family",
+            where=name,
+            mend=f"Name one: judge.family: {', '.join(FAMILIES)}",
+        )
+    return family

@@ -1,0 +1,1 @@
+"""Guardrail models as targets: own template, own output grammar, own categories (Stage II)."""
