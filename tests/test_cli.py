@@ -81,7 +81,7 @@ def test_help_names_every_command(capsys: Captured) -> None:
         frame.main(["--help"])
     assert left.value.code == 0
     shown = capsys.readouterr().out
-    assert all(re.search(rf"^    {name} ", shown, re.MULTILINE) for name in frame.COMMANDS)
+    assert all(re.search(rf"^    {name}(?: |$)", shown, re.MULTILINE) for name in frame.COMMANDS)
 
 
 def test_the_version_is_printed(capsys: Captured) -> None:

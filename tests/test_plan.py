@@ -152,9 +152,10 @@ async def test_the_ends_of_the_range_are_reached(obey: int, accept: str, tmp_pat
         assert len(built.pairs) == len(PROMPTS)
         assert made == 2 * len(PROMPTS) * (2 if accept == "all" else 1) == calls.low
     else:
-        # An aligned response that is never accepted ends the pair.
+        # An aligned response that is never accepted ends the pair, unless all draws are made.
         assert not built.pairs
-        assert made == 4 * len(PROMPTS) == calls.high / 2
+        assert made == (8 if accept == "all" else 4) * len(PROMPTS)
+        assert calls.high == 8 * len(PROMPTS)
 
 
 async def test_a_pair_given_up_at_its_only_draw_is_one_call(tmp_path: Path) -> None:
@@ -229,7 +230,7 @@ def _known_labels(monkeypatch: pytest.MonkeyPatch) -> None:
     """The embedding classifier without its weights."""
     for module in (pipeline, plan_module):
         monkeypatch.setattr(module, "make_classifier", lambda *_: ByMark())
-    monkeypatch.setattr(pipeline, "_relevance", lambda settings: None)
+    monkeypatch.setattr(pipeline, "_embed", lambda settings: None)
 
 
 @pytest.mark.usefixtures("_known_labels")

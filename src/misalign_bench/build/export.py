@@ -18,6 +18,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from misalign_bench.build.diversity import DomainDiversity
 from misalign_bench.build.export_rows import CONFIGURATIONS, Configuration, rows, schema, sound
 from misalign_bench.build.statistics_table import DomainRow, Ledger, as_csv, domain_table
 from misalign_bench.config import RunSettings
@@ -57,6 +58,7 @@ class Summary:
         drops: dropped rows by (stage, reason).
         shared_roles: whether a model scored or labelled what it may have written.
         notes: what else the card must say, one sentence each.
+        diversity: how varied the prompts are that expansion added, by domain.
     """
 
     settings: RunSettings
@@ -66,6 +68,7 @@ class Summary:
     drops: Mapping[tuple[str, str], int]
     shared_roles: bool = False
     notes: tuple[str, ...] = ()
+    diversity: tuple[DomainDiversity, ...] = ()
 
 
 Describe = Callable[[Summary], Mapping[str, str]]
@@ -82,6 +85,7 @@ def export(
     *,
     shared_roles: bool = False,
     notes: Sequence[str] = (),
+    diversity: Sequence[DomainDiversity] = (),
 ) -> Summary:
     """Write the data set into the run folder, each file whole or not at all.
 
@@ -94,6 +98,7 @@ def export(
         describe: makes the documents; the card among them, without which nothing loads.
         shared_roles: as ``roles.refuse_shared`` returned it; marks the metadata and the card.
         notes: sentences for the card.
+        diversity: of the added prompts, for the card.
 
     Returns:
         What was written.
@@ -120,6 +125,7 @@ def export(
         drops=dict(sorted(drops.items())),
         shared_roles=shared_roles,
         notes=tuple(notes),
+        diversity=tuple(diversity),
     )
     for name, text in describe(summary).items():
         folder.write_atomic(name, text.encode())

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from misalign_bench.build.ingest import content_id
 from misalign_bench.journal.store import Entry, Journal
+from misalign_bench.judge.consistency import SWAPPED_MARK
 from misalign_bench.judge.logprob import violation
 from misalign_bench.judge.structured import read
 from misalign_bench.llm.calls import ACCEPTED_FAILURE, reply_of
@@ -182,6 +183,8 @@ def _verdicts(
     }
     found: dict[str, list[Said]] = {}
     for entry in journal.entries(role="evaluator"):
+        if SWAPPED_MARK in entry.template:
+            continue  # asked for consistency only, it decided nothing
         judged = _judged(str(entry.request["messages"][-1][1]))
         response = wanted.get(judged)
         if response is not None:

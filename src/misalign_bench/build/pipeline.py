@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from misalign_bench.build.classify.classify import Classifier, classify, make_classifier
 from misalign_bench.build.deduplicate import deduplicate
+from misalign_bench.build.diversity import DomainDiversity, Embed, diversity_by_domain
 from misalign_bench.build.expand import Expansion, expand, wanted_domains
 from misalign_bench.build.ingest import Ingested, ingest
 from misalign_bench.build.policy import barred
@@ -26,6 +27,7 @@ from misalign_bench.config import ModelSettings, RunSettings
 from misalign_bench.errors import OutsideWorld, UserError
 from misalign_bench.judge.bind import bind_judge
 from misalign_bench.judge.calibration import Calibration
+from misalign_bench.judge.consistency import Asked, Consistency, consistency, sample
 from misalign_bench.judge.judge import Judge
 from misalign_bench.llm.client import Client
 from misalign_bench.records import Dropped, LabelledPrompt, Pair, Pending, Rejected
@@ -77,7 +79,9 @@ class Built:
     weights: Mapping[str, str]
     classifier: Mapping[str, Any] = field(default_factory=dict)
     calibration: Calibration | None = None
+    consistency: Consistency | None = None
     unmet: Mapping[str, str] = field(default_factory=dict)
+    diversity: tuple[DomainDiversity, ...] = ()
 
 
 async def build(settings: RunSettings, clients: Clients, watch: Watch, counted: Counted) -> Built:
@@ -98,6 +102,7 @@ async def build(settings: RunSettings, clients: Clients, watch: Watch, counted: 
     allowed, refused = _apply_policy(pool, settings, counted)
     evaluator, calibration = await _evaluator(clients, settings, watch)
     outcomes = await _pairs(allowed, evaluator, clients, settings, watch)
+    swapped = await _consistency(outcomes, evaluator, settings, watch)
     pairs = [one.result for one in outcomes if isinstance(one.result, Pair)]
     unpaired = [one.result for one in outcomes if isinstance(one.result, Dropped)]
     rejected = [row for one in outcomes for row in one.rejected]
@@ -116,7 +121,11 @@ async def build(settings: RunSettings, clients: Clients, watch: Watch, counted: 
         weights={one.model.name: one.model.weights for one in _bound(settings, clients)},
         classifier=classifier.describe(),
         calibration=calibration,
+        consistency=swapped,
         unmet=expansion.unmet,
+        diversity=diversity_by_domain(
+            [*kept, *expansion.added], _embed(settings) if expansion.added else None, settings.seed
+        ),
     )
 
 
@@ -276,6 +285,27 @@ async def _pairs(
     return outcomes
 
 
+async def _consistency(
+    outcomes: Sequence[Outcome], evaluator: Judge, settings: RunSettings, watch: Watch
+) -> Consistency | None:
+    """Ask for a sample of the verdicts again, one a cluster, with the options' order swapped."""
+    judged = []
+    for outcome in outcomes:
+        prompt = outcome.labelled.prompt
+        group = outcome.labelled.cluster_id or prompt.id
+        drawn = [one.candidate for one in outcome.accepted]
+        drawn += [one.candidate for one in outcome.rejected if one.verdict is not None]
+        judged += [Asked(one.journal_key, prompt.text, one.text, group) for one in drawn]
+    chosen = sample(judged, settings.respond.consistency_sample, settings.seed)
+    if not chosen:
+        return None
+    with watch.stage("consistency", len(chosen)) as stage:
+        found = await consistency(evaluator, chosen, stage.advance)
+    if isinstance(found, Pending):
+        raise Unfinished([found])
+    return found
+
+
 def generators_of(labelled: LabelledPrompt, settings: RunSettings) -> list[ModelSettings]:
     """The generators that answer a prompt: all, or so many in turn by the prompt's hash."""
     pool = list(settings.roles.generators)
@@ -288,17 +318,24 @@ def generators_of(labelled: LabelledPrompt, settings: RunSettings) -> list[Model
 
 def _relevance(settings: RunSettings) -> Relevance | None:
     """Whether a response is about its prompt, where an embedding model runs anyway."""
+    embed = _embed(settings)
+    if embed is None:
+        return None
+
+    def relevance(prompt: str, response: str) -> float:
+        one, other = embed([prompt, response])
+        return float(one @ other)
+
+    return relevance
+
+
+def _embed(settings: RunSettings) -> Embed | None:
+    """The embedding model, where one runs anyway."""
     if settings.classify.method != "embedding":
         return None
     from misalign_bench.llm.embedding import load_embedder
 
-    embedder = load_embedder(settings.roles.classifier.model)
-
-    def relevance(prompt: str, response: str) -> float:
-        one, other = embedder.embed([prompt, response])
-        return float(one @ other)
-
-    return relevance
+    return load_embedder(settings.roles.classifier.model).embed
 
 
 def _refuse_pending(pending: Sequence[Pending]) -> None:

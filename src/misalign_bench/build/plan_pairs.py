@@ -46,13 +46,16 @@ async def plan_pairs(
         exact: whether their labels are known; else perhaps none of them is answered.
     """
     evaluator = await _calibrated(settings, tally)
+    verdicts: list[Load] = []
     for one in allowed:
         pairing = await _rehearsed(one, settings, evaluator)
+        verdicts += map(pairing.verdict_on, generators_of(one, settings))
         for generator in generators_of(one, settings):
             load = pairing.draws(generator)
             first = pairing.first if exact else []
             tally.add("generator", generator, load if exact else load.or_less(), first=first)
             tally.add("evaluator", settings.roles.evaluator, pairing.verdicts(generator))
+    _plan_consistency(settings, verdicts, tally)
 
 
 async def plan_expanded_pairs(
@@ -66,6 +69,15 @@ async def plan_expanded_pairs(
         tally.add("generator", generator, pairing.draws(generator).times(added).or_less())
     loads = sorted(map(pairing.verdicts, generators), key=lambda load: -load.input_tokens.high)
     tally.add("evaluator", model, total(loads[: generators_each(settings)]).times(added))
+    _plan_consistency(settings, list(map(pairing.verdict_on, generators)), tally)
+
+
+def _plan_consistency(settings: RunSettings, verdicts: Sequence[Load], tally: Tally) -> None:
+    """Count the sampled verdicts, which are asked for in both orders: the first is replayed."""
+    wanted = 2 * settings.respond.consistency_sample
+    if wanted and verdicts:
+        longest = max(verdicts, key=lambda load: load.input_tokens.high)
+        tally.add("evaluator", settings.roles.evaluator, longest.times(wanted).or_less())
 
 
 def generators_each(settings: RunSettings) -> int:
@@ -163,10 +175,14 @@ class _Pairing:
 
     def verdicts(self, generator: ModelSettings) -> Load:
         """The evaluator's calls for the pair; the free rules may reject every draw before it."""
+        held = self.settings.respond
+        return self.verdict_on(generator).times(2 * held.draws * (held.rounds + 1)).or_less()
+
+    def verdict_on(self, generator: ModelSettings) -> Load:
+        """The evaluator's calls for one response."""
         held, model = self.settings.respond, self.settings.roles.evaluator
         reply = written(generator, held.sampling.max_tokens)
-        one = total(weigh(request, model).reading(reply) for request in self.verdict)
-        return one.times(2 * held.draws * (held.rounds + 1)).or_less()
+        return total(weigh(request, model).reading(reply) for request in self.verdict)
 
     @property
     def _at_once(self) -> int:

@@ -3,7 +3,8 @@
 Two-stage rejection sampling (paper): up to K draws are screened; if none passes, the generator sees
 its draw and the evaluator's objection and tries again, at most R rounds. ``accept: first`` draws
 one at a time and stops at the first that passes; ``accept: all`` draws all K and keeps the best, as
-the paper does. The aligned response is settled first.
+the paper does, and draws the misaligned response of a pair whose aligned one was given up too, so
+that another evaluator finds every draw in the journal. The aligned response is settled first.
 """
 
 from __future__ import annotations
@@ -56,6 +57,7 @@ async def make_pair(
     intent = intent_of(labelled, settings.seed)
     rejected: list[Rejected] = []
     accepted: list[Accepted] = []
+    given_up: Dropped | None = None
     for kind in ("aligned", "misaligned"):
         responder = Responder(generator, settings.respond, kind, labelled, intent)
         twin = [one.candidate.text for one in accepted]
@@ -66,10 +68,14 @@ async def make_pair(
             accepted.append(found)
             continue
         if isinstance(found, Pending):
-            result: Dropped | Pending = Pending(identity, found.stage, detail=found.detail)
-        else:
-            result = Dropped(identity, "resample", found.reason, f"{kind}: {found.detail}")
-        return Outcome(identity, labelled, name, result, tuple(rejected), tuple(accepted))
+            waiting = Pending(identity, found.stage, detail=found.detail)
+            return Outcome(identity, labelled, name, waiting, tuple(rejected), tuple(accepted))
+        lost = Dropped(identity, "resample", found.reason, f"{kind}: {found.detail}")
+        given_up = given_up or lost
+        if settings.respond.accept == "first" or found.reason is not Reason.DRAWS_SPENT:
+            break
+    if given_up is not None:
+        return Outcome(identity, labelled, name, given_up, tuple(rejected), tuple(accepted))
     pair = Pair(labelled, name, accepted[0], accepted[1], tuple(rejected))
     return Outcome(identity, labelled, name, pair, tuple(rejected), tuple(accepted))
 

@@ -126,6 +126,7 @@ def build_into(
             describe,
             shared_roles=built.shared_roles,
             notes=notes(built),
+            diversity=built.diversity,
         )
         write_evidence(folder, built)
         compare_with_plan(folder, planned, usage, progress)
@@ -193,6 +194,13 @@ def notes(built: Built) -> list[str]:
             f"{held['false_failure_rate']:.2f} and Alignment Score {held['alignment_score']:.2f}: "
             "expect that share of wrong labels."
         )
+    if built.consistency is not None and built.consistency.joint.value is not None:
+        rate = built.consistency.joint
+        said.append(
+            "Asked again with the order of its options swapped, the evaluator changed "
+            f"{rate.flips} of {rate.n} sampled verdicts ({rate.value:.3f}, 95% interval "
+            f"{rate.low:.3f} to {rate.high:.3f})."
+        )
     said += [f"{domain} stayed below its target: {why}." for domain, why in built.unmet.items()]
     return said
 
@@ -208,6 +216,8 @@ def write_evidence(folder: RunFolder, built: Built) -> None:
         "weights": dict(built.weights),
         "shared_roles": built.shared_roles,
         "simulated": built.simulated,
+        "evaluator_consistency": built.consistency.as_table() if built.consistency else None,
+        "diversity": [row.as_table() for row in built.diversity],
     }
     text = json.dumps(table, indent=1, sort_keys=True, default=str)
     folder.write_atomic("evidence.json", (text + "\n").encode())

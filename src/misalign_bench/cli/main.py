@@ -29,6 +29,7 @@ COMMANDS = (
     "demo",
     "build",
     "bench",
+    "calibrate",
     "report",
     "plan",
     "validate",

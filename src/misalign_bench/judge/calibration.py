@@ -123,7 +123,7 @@ async def calibrate(
             prompt=item.prompt, response=item.response, dimensions=DIMENSIONS, epoch=0
         )
         settled()
-        return said if isinstance(said, Failure) else _scored(item, said)
+        return said if isinstance(said, Failure) else scored_item(item, said)
 
     answers = await asyncio.gather(*(ask(item) for item in items))
     scored = []
@@ -157,7 +157,7 @@ def calibration_items(limit: int | None = None) -> list[CalibrationItem]:
     return chosen
 
 
-def _scored(item: CalibrationItem, verdict: Verdict) -> Scored | Unscored:
+def scored_item(item: CalibrationItem, verdict: Verdict) -> Scored | Unscored:
     """The probabilities in a verdict; unscored if one is missing."""
     scores: dict[Dimension, float] = {}
     for dimension, answer in verdict.answers.items():
@@ -169,8 +169,8 @@ def _scored(item: CalibrationItem, verdict: Verdict) -> Scored | Unscored:
 
 def fit(judge: LogprobJudge, scored: Sequence[Scored], unscored: int = 0) -> Calibration:
     """Choose between one threshold and one per dimension, and report how they generalise."""
-    single = _cross_validated(scored, per_dimension=False)
-    several = _cross_validated(scored, per_dimension=True)
+    single = cross_validated(scored, per_dimension=False)
+    several = cross_validated(scored, per_dimension=True)
     form = "per_dimension" if _better(several, single) else "global"
     held_out = several if form == "per_dimension" else single
     thresholds = _thresholds(scored, per_dimension=form == "per_dimension")
@@ -249,7 +249,7 @@ def _thresholds(scored: Sequence[Scored], *, per_dimension: bool) -> dict[Dimens
     }
 
 
-def _cross_validated(scored: Sequence[Scored], *, per_dimension: bool) -> list[tuple[Scored, bool]]:
+def cross_validated(scored: Sequence[Scored], *, per_dimension: bool) -> list[tuple[Scored, bool]]:
     """Each item with the verdict of thresholds fitted on the other folds."""
     folds = [_order(row.item.group) % FOLDS for row in scored]
     judged = []

@@ -4,8 +4,10 @@ An answer is a function of the parameter string, the request's messages, templat
 options, and the seed. Results carry ``simulated: true`` to the page. Behaviours (``behaviours``):
 
 - ``judge`` reads the truth from a mark in the text, ``[[violates:safety,value]]``, and errs with
-  ``sensitivity`` and ``specificity``;
-- ``generator`` writes a text that carries such a mark and obeys with probability ``obey``;
+  ``sensitivity`` and ``specificity``, in each dimension by itself or, with ``graded=1``, once for a
+  response and with scores that tell more than the verdict;
+- ``generator`` writes a text that carries such a mark and obeys with probability ``obey``; after
+  feedback it may ``please`` instead: it looks as if it obeyed;
 - ``expander`` writes distinct prompts, ``classifier`` labels, ``echo`` the last message.
 
 Parameters of all: ``refusal``, ``filtered``, ``malformed`` (rates in [0, 1]), ``latency``

@@ -14,6 +14,7 @@ from dataclasses import astuple
 from importlib import resources
 from typing import Any
 
+from misalign_bench.build.diversity import Diversity, DomainDiversity
 from misalign_bench.build.export import Summary
 from misalign_bench.build.export_rows import CANARY, CONFIGURATIONS, is_simulated
 from misalign_bench.build.statistics_table import COLUMNS
@@ -118,11 +119,32 @@ def _facts(summary: Summary) -> dict[str, Any]:
         "verdicts": _verdicts(pairs),
         "columns": COLUMNS,
         "domains": [astuple(row) for row in summary.domains],
+        "diversity": [row for held in summary.diversity for row in _diversity(held)],
         "drops": [(*place, count) for place, count in summary.drops.items()],
         "simulated": sum(is_simulated(pair, settings) for pair in pairs),
         "shared_roles": summary.shared_roles,
         "notes": summary.notes,
     }
+
+
+def _diversity(held: DomainDiversity) -> list[tuple[str, ...]]:
+    """The cells of a domain: of what was added, and of as many prompts that it had before."""
+    rows = [(held.domain, "added", held.added)]
+    rows += [("", "before", held.before)] if held.before else []
+    return [
+        (
+            name,
+            which,
+            str(one.prompts),
+            *("" if value is None else f"{value:.2f}" for value in _measures(one)),
+            str(one.largest_family),
+        )
+        for name, which, one in rows
+    ]
+
+
+def _measures(one: Diversity) -> tuple[float | None, ...]:
+    return one.distinct_1, one.distinct_2, one.distance, one.same_opening, one.same_skeleton
 
 
 def _rows(summary: Summary, configuration: str, split: str) -> int:
