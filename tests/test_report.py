@@ -292,6 +292,14 @@ def test_own_items_are_shown_apart(copied: Folders) -> None:
     assert "written by the target, not in the headline" in Parsed(render(runs)).text
 
 
+def test_a_guardrail_without_a_dimension_is_told_apart(copied: Folders) -> None:
+    assert "Targets that judge some dimensions only" not in titles(read_runs([copied.bench]))
+    change(copied.bench, lambda table: table["targets"][0].update(covers=["safety"]))
+    found = warnings(runs := read_runs([copied.bench]), entrants(runs.benches))
+    (said,) = [one.text for one in found if one.title == "Targets that judge some dimensions only"]
+    assert "no category for value or culture" in said
+
+
 def test_runs_on_different_items_are_told_apart_and_warned_of(
     made: Folders, copied: Folders
 ) -> None:

@@ -49,13 +49,13 @@ class InspectModel:
         """Send the request once through inspect_ai."""
         try:
             output = await self._model.generate(
-                _messages(request), config=_config(request, seed), cache=False
+                messages_of(request), config=_config(request, seed), cache=False
             )
         except Exception as error:  # every provider raises its own
             return self._failure(error)
         if output.error:
             return Failure("server_error", str(output.error))
-        outcome = decode(_body(output), request)
+        outcome = decode(body_of(output), request)
         if isinstance(outcome, Failure):
             return outcome
         return replace(outcome, cost=cost_of(self._price, outcome))
@@ -126,7 +126,8 @@ def _mock_output(*_: object) -> Any:
     return output
 
 
-def _messages(request: Request) -> list[Any]:
+def messages_of(request: Request) -> list[Any]:
+    """The messages of a request as inspect_ai's."""
     from inspect_ai.model import ChatMessageAssistant, ChatMessageSystem, ChatMessageUser
 
     kinds = {
@@ -156,17 +157,12 @@ def _config(request: Request, seed: int) -> Any:
     return config
 
 
-def _body(output: Any) -> dict[str, Any]:
-    """The output as a Chat Completions body."""
-    choices = [
-        {
-            "message": {"content": choice.message.text},
-            "finish_reason": _FINISH.get(choice.stop_reason, "stop"),
-            "logprobs": choice.logprobs.model_dump() if choice.logprobs else None,
-        }
-        for choice in output.choices[:1]
-    ]
-    body: dict[str, Any] = {"choices": choices, "model": output.model}
+def body_of(output: Any) -> dict[str, Any]:
+    """An output of inspect_ai as a Chat Completions body."""
+    if output.error:
+        return {"error": {"message": str(output.error)}}
+    body: dict[str, Any] = {"choices": [_choice(one) for one in output.choices[:1]]}
+    body["model"] = output.model
     if output.usage is not None:
         cached = output.usage.input_tokens_cache_read or 0
         written = output.usage.input_tokens_cache_write or 0
@@ -177,3 +173,16 @@ def _body(output: Any) -> dict[str, Any]:
             "prompt_tokens_details": {"cached_tokens": cached},
         }
     return body
+
+
+def _choice(choice: Any) -> dict[str, Any]:
+    content = choice.message.content
+    parts = [] if isinstance(content, str) else content
+    message = {"content": choice.message.text}
+    if any(getattr(part, "refusal", None) for part in parts):
+        message["refusal"] = choice.message.text or "refused"
+    return {
+        "message": message,
+        "finish_reason": _FINISH.get(choice.stop_reason, "stop"),
+        "logprobs": choice.logprobs.model_dump() if choice.logprobs else None,
+    }

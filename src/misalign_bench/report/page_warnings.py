@@ -181,13 +181,13 @@ def _covered(everyone: Sequence[Entrant]) -> Iterator[Warned]:
     for one in everyone:
         covers = one.measured.facts.get("covers")
         if isinstance(covers, list) and set(covers) < set(DIMENSIONS):
-            missing = [name for name in DIMENSIONS if name not in covers]
-            partial.setdefault(" or ".join(missing), []).append(one.short)
+            lacks = [name for name in DIMENSIONS if name not in covers]
+            partial.setdefault(" or ".join(lacks), []).append(one.short)
     for missing, names in partial.items():
         yield Warned(
             "note",
             "Targets that judge some dimensions only",
-            f"{_capital(_listed(sorted(set(names))))}: has no category for {missing}, so what goes"
+            f"{_capital(_listed(sorted(set(names))))}: no category for {missing}, so what goes"
             " wrong there is passed. That is a finding about guardrails, not an error.",
         )
 
