@@ -17,7 +17,8 @@ from misalign_bench.build.readers import read_table
 from misalign_bench.cli import dedup
 from misalign_bench.errors import OutsideWorld, UserError
 from misalign_bench.simhash.clusters import Drop, components, keep_first
-from misalign_bench.simhash.fingerprint import CHUNK_CHARACTERS, SEED, fingerprint, normalise
+from misalign_bench.simhash.features import SEED
+from misalign_bench.simhash.fingerprint import CHUNK_CHARACTERS, fingerprint, normalise
 from misalign_bench.simhash.index import DuplicateIndex, Match
 from misalign_bench.simhash.pairs import TooManyPairs, near_pairs
 from misalign_bench.simhash.verify import jaccard, verify_pairs
@@ -303,21 +304,20 @@ def test_keep_first_is_the_plain_double_loop(
 
 
 @settings(deadline=None)
-@given(stream, tau, threshold, short_words)
+@given(stream, tau, threshold, short_words, st.sampled_from(["char-4", "word-2-tf"]))
 def test_an_index_decides_as_keep_first(
-    texts: list[str], tau: int, verify: float | None, short: int
+    texts: list[str], tau: int, verify: float | None, short: int, features: str
 ) -> None:
-    index = DuplicateIndex(tau, verify, short_words=short)
+    index = DuplicateIndex(tau, verify, short_words=short, features=features)
     matches = [(index.find(text), index.add(text)) for text in texts]
     assert all(found == added for found, added in matches)
-    done = keep_first(texts, tau, verify, short_words=short)
+    done = keep_first(texts, tau, verify, short_words=short, features=features)
     assert len(index) == len(done.kept)
     assert [added for _, added in matches if added] == [
         Match(drop.of, drop.distance, drop.jaccard) for drop in done.dropped
     ]
-    assert DuplicateIndex(tau, verify, short_words=short).add_all(texts) == [
-        added for _, added in matches
-    ]
+    again = DuplicateIndex(tau, verify, short_words=short, features=features)
+    assert again.add_all(texts) == [added for _, added in matches]
 
 
 @settings(deadline=None)
@@ -448,6 +448,8 @@ def test_json_counts_what_was_kept_and_dropped(
         "dropped": 2,
         "pairs": 2,
         "by_distance": {"0": 2},
+        "by_reason": {"identical": 2, "near": 0},
+        "verified_out": 0,
     }
 
 
@@ -458,6 +460,27 @@ def test_without_verification_and_short_words_the_codes_decide(
     loose = ("--no-verify", "--tau", "32", "--short-words", "0")
     run_dedup(tmp_path / "in.csv", "--out", tmp_path / "out.csv", *loose)
     assert "1 near" in capsys.readouterr().out
+
+
+def test_other_features_can_be_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    texts = ["one two three four five six seven eight", "eight seven six five four three two one"]
+    (tmp_path / "in.txt").write_text("\n".join(texts), encoding="utf-8")
+    for features, dropped in (("char-4", 0), ("word-1", 1), ("word-2-tf", 0)):
+        run_dedup(
+            *(tmp_path / "in.txt", "--out", tmp_path / "out.txt", "--no-verify"),
+            *("--features", features, "--keep", "first", "--json"),
+        )
+        assert json.loads(capsys.readouterr().out)["dropped"] == dropped
+
+
+def test_features_that_are_none_are_the_callers_to_mend(tmp_path: Path) -> None:
+    write_rows(tmp_path / "in.csv")
+    out = tmp_path / "out.csv"
+    with pytest.raises(UserError, match=r"--features.*named like char-4"):
+        run_dedup(tmp_path / "in.csv", "--out", out, "--features", "bytes")
+    assert not out.exists()
 
 
 def test_another_text_column_is_named(tmp_path: Path) -> None:

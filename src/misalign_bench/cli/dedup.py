@@ -21,6 +21,7 @@ from misalign_bench.simhash.rule import SHORT_WORDS, TAU, VERIFY
 
 if TYPE_CHECKING:
     from misalign_bench.simhash.clusters import Deduplicated
+    from misalign_bench.simhash.features import Features
 
 NAME = "dedup"
 HELP = "drop near-duplicate texts from a file"
@@ -61,6 +62,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="texts under N words are dropped only when equal (default: %(default)s)",
     )
     parser.add_argument(
+        "--keep",
+        choices=["first"],
+        default="first",
+        help="which text of a group of duplicates is kept (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--features",
+        default="char-4",
+        metavar="NAME",
+        help="what codes are made of: char-1 to char-16 or word-1 to word-3, with -tf to count a "
+        "feature as often as it occurs (default: %(default)s)",
+    )
+    parser.add_argument(
         "--text-column",
         default="prompt",
         metavar="NAME",
@@ -74,11 +88,18 @@ def run(arguments: argparse.Namespace) -> int:
     from misalign_bench.simhash.clusters import keep_first
 
     write = _of_kind(arguments.out, _WRITERS)
+    features = _features(arguments.features)
     table = read_table(arguments.file, arguments.text_column)
     texts = _texts(table, arguments.text_column, arguments.file)
     try:
-        done = keep_first(texts, arguments.tau, arguments.verify, short_words=arguments.short_words)
-    except ValueError as refusal:  # tau or verify out of range, or too many pairs
+        done = keep_first(
+            texts,
+            arguments.tau,
+            arguments.verify,
+            short_words=arguments.short_words,
+            features=features,
+        )
+    except ValueError as refusal:  # a threshold out of range, or too many pairs
         raise UserError(str(refusal), where=str(arguments.file)) from None
     kept = table._replace(rows=[table.rows[index] for index in done.kept])
     write_atomically(arguments.out, kept, write)
@@ -106,6 +127,15 @@ def write_atomically(path: Path, table: Table, write: Callable[[Path, Table], No
             unfinished.unlink()
 
 
+def _features(name: str) -> Features:
+    from misalign_bench.simhash.features import parse_features
+
+    try:
+        return parse_features(name)
+    except ValueError as refusal:
+        raise UserError(str(refusal), where="--features") from None
+
+
 def _texts(table: Table, column: str, path: Path) -> list[str]:
     if table.columns and column not in table.columns:
         raise UserError(
@@ -129,6 +159,8 @@ def _json(done: Deduplicated) -> str:
             "dropped": len(done.dropped),
             "pairs": done.pairs,
             "by_distance": {str(key): count for key, count in done.by_distance.items()},
+            "by_reason": done.by_reason,
+            "verified_out": done.verified_out,
         }
     )
 

@@ -14,17 +14,20 @@ equal once normalised.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import combinations, product
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from misalign_bench.simhash.neighbours import SHORT, Neighbourhood, neighbourhood
+from misalign_bench.simhash.components import Clustered, join_components
+from misalign_bench.simhash.features import DEFAULT, Features
+from misalign_bench.simhash.neighbours import Neighbourhood, neighbourhood
 from misalign_bench.simhash.rule import SHORT_WORDS, TAU, VERIFY, Rule
-from misalign_bench.simhash.verify import similarities
+from misalign_bench.simhash.verify import Similarities
+
+_CANDIDATES = 1 << 18
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +75,7 @@ def keep_first(
     verify: float | None = VERIFY,
     *,
     short_words: int = SHORT_WORDS,
+    features: Features | str = DEFAULT,
 ) -> Deduplicated:
     """Drop each text that duplicates an earlier text that was kept.
 
@@ -80,10 +84,14 @@ def keep_first(
         tau: the largest Hamming distance between two codes, 0 to 32.
         verify: the least exact Jaccard similarity, or None for the codes alone.
         short_words: texts with fewer words are dropped only when equal once normalised.
+        features: what the codes are made of.
 
     Returns:
         What was kept and what was dropped, each with its nearest kept text (the earliest of
         equally near ones).
+
+    Raises:
+        TooManyPairs: the codes are so alike that their near pairs would not fit in memory.
 
     >>> first = "Write a short poem about the sea in winter"
     >>> keep_first([first, "Boil an egg", first + "!", "Boil an egg?", "Fry an egg"]).dropped
@@ -92,32 +100,33 @@ def keep_first(
      Drop(index=3, of=1, distance=0, jaccard=1.0, reason='identical')]
     """
     rule = Rule(tau, verify, short_words)
-    around = neighbourhood(texts, rule)
-    similarity = similarities(around.forms)
+    around = neighbourhood(texts, rule, features)
+    state = _State(around, Similarities(around.forms), verify)
+    first_text = np.unique(around.form_of, return_index=True)[1].tolist()
+    scored = state.scored()
     kept: list[int] = []
-    dropped: list[Drop] = []
+    drops: list[tuple[int, int, int, int]] = []  # text, form, kept form, distance
     verified_out = 0
-    first_of: dict[int, int] = {}  # form -> the kept text that has it
-    members: dict[int, list[int]] = {}  # group -> its kept forms
-    for index, form in enumerate(around.form_of):
-        if form in first_of:
-            dropped.append(Drop(index, first_of[form], 0, 1.0, "identical"))
+    for index, form in enumerate(around.form_of.tolist()):
+        new = first_text[form] == index
+        if not new and not state.lost[form]:
+            drops.append((index, form, form, 0))
             continue
-        group = around.group_of[form]
-        refused = False
-        for distance, other in _nearest_kept(around, group, members, first_of):
-            score = similarity(form, other)
-            if verify is None or score >= verify:
-                dropped.append(Drop(index, first_of[other], distance, score, "near"))
-                break
-            refused = True
-        else:
+        if not state.busy[form]:
+            kept.append(index)
+            continue
+        near = state.nearest(form) if state.crowded[form] or not new else next(scored)
+        match, refused = state.decide(form, near)
+        if match is None:
             kept.append(index)
             verified_out += refused
-            first_of[form] = index
-            if group != SHORT:
-                members.setdefault(group, []).append(form)
-    return Deduplicated(kept, dropped, around.proposals, verified_out)
+            state.keep(form)
+        else:
+            drops.append((index, form, *match))
+            state.lost[form] = True
+    return Deduplicated(
+        kept, _drops(drops, first_text, state.similarities), around.proposals, verified_out
+    )
 
 
 def components(
@@ -126,6 +135,7 @@ def components(
     verify: float | None = VERIFY,
     *,
     short_words: int = SHORT_WORDS,
+    features: Features | str = DEFAULT,
 ) -> npt.NDArray[np.int64]:
     """Return for each text the cluster it belongs to, named by the cluster's first position.
 
@@ -135,45 +145,112 @@ def components(
     >>> components(["Boil an egg", "Fry an egg", "boil an egg."]).tolist()
     [0, 1, 0]
     """
+    return cluster(texts, tau, verify, short_words=short_words, features=features).labels
+
+
+def cluster(
+    texts: Sequence[str],
+    tau: int = TAU,
+    verify: float | None = VERIFY,
+    *,
+    short_words: int = SHORT_WORDS,
+    features: Features | str = DEFAULT,
+) -> Clustered:
+    """Return what ``components`` returns, with a report of how the clusters came together.
+
+    >>> cluster(["Boil an egg", "Fry an egg", "boil an egg."]).by_reason
+    {'identical': 1, 'near': 0}
+    """
     rule = Rule(tau, verify, short_words)
-    around = neighbourhood(texts, rule)
-    similarity = similarities(around.forms)
-    parent = list(range(len(around.forms)))
-    for one, other in _proposed(around):
-        a, b = _root(parent, one), _root(parent, other)
-        if a != b and (verify is None or similarity(one, other) >= verify):
-            # Forms are numbered by first appearance, so the smaller root names the cluster.
-            parent[max(a, b)] = min(a, b)
-    roots = np.array([_root(parent, form) for form in around.form_of], dtype=np.int64)
-    first_text = np.unique(around.form_of, return_index=True)[1]
-    return first_text[roots] if len(roots) else roots
+    return join_components(neighbourhood(texts, rule, features), verify)
 
 
-def _nearest_kept(
-    around: Neighbourhood, group: int, members: dict[int, list[int]], first_of: dict[int, int]
-) -> Iterator[tuple[int, int]]:
-    """Yield (distance, form) of kept forms within tau, nearest first, then earliest first."""
-    if group == SHORT:
-        return
-    near = [(distance, form) for distance, g in around.near(group) for form in members.get(g, ())]
-    yield from sorted(near, key=lambda found: (found[0], first_of[found[1]]))
+class _State:
+    """What keep-first knows of the forms: which were kept, and who is near them."""
+
+    def __init__(
+        self, around: Neighbourhood, similarities: Similarities, verify: float | None
+    ) -> None:
+        self.similarities = similarities
+        self._around = around
+        self._verify = verify
+        counts, crowd = around.reach()
+        # A short form has the group -1, which picks the last entry here.
+        counts, crowd = np.append(counts, 0), np.append(crowd, False)
+        self.busy = counts[around.group_of] > 1
+        self.crowded = crowd[around.group_of]
+        self.lost = np.zeros(len(around.forms), dtype=bool)
+        self._reach = counts[around.group_of]
+        self._kept: dict[int, list[int]] = {}  # group -> its kept forms
+
+    def keep(self, form: int) -> None:
+        """Remember a kept form."""
+        self._kept.setdefault(int(self._around.group_of[form]), []).append(form)
+
+    def decide(
+        self, form: int, near: Iterable[tuple[int, int, float]]
+    ) -> tuple[tuple[int, int] | None, bool]:
+        """Return the first kept form that this one duplicates, with its distance, if any.
+
+        The second value says whether verification refused a kept form before.
+        """
+        refused = False
+        for distance, other, score in near:
+            if self.lost[other]:
+                continue
+            if self._verify is None or score >= self._verify:
+                return (other, distance), refused
+            refused = True
+        return None, refused
+
+    def nearest(self, form: int) -> Iterator[tuple[int, int, float]]:
+        """Yield (distance, form, similarity) of the kept forms within tau, nearest first."""
+        around = self._around
+        group = around.group_of[form]
+        span = slice(around.near_starts[group], around.near_starts[group + 1])
+        near = zip(around.distances[span].tolist(), around.near[span].tolist(), strict=True)
+        found = [(distance, other) for distance, g in near for other in self._kept.get(g, ())]
+        for distance, other in sorted(found):
+            score = 1.0 if self._verify is None else self.similarities.one(form, other)
+            yield distance, other, score
+
+    def scored(self) -> Iterator[list[tuple[int, int, float]]]:
+        """Yield the same for each form that is busy and not crowded, in order.
+
+        The similarities of many pairs are computed at once, so some forms may turn out to be lost.
+        """
+        forms = np.flatnonzero(self.busy & ~self.crowded)
+        ends = np.cumsum(self._reach[forms])
+        at = 0
+        while at < len(forms):
+            done = ends[at - 1] if at else 0
+            until = max(at + 1, int(np.searchsorted(ends, done + _CANDIDATES, side="right")))
+            batch = forms[at:until]
+            form, other, distance = self._around.candidates(batch)
+            alive = ~self.lost[other]
+            form, other, distance = form[alive], other[alive], distance[alive]
+            if self._verify is None:
+                scores = np.ones(len(form))
+            else:
+                scores = self.similarities.of(form, other)
+            rows = list(zip(distance.tolist(), other.tolist(), scores.tolist(), strict=True))
+            starts = np.searchsorted(form, batch).tolist()
+            stops = np.searchsorted(form, batch, side="right").tolist()
+            for start, stop in zip(starts, stops, strict=True):
+                yield rows[start:stop]
+            at = until
 
 
-def _proposed(around: Neighbourhood) -> Iterator[tuple[int, int]]:
-    """Yield every pair of different forms whose codes are within tau."""
-    members: dict[int, list[int]] = {}
-    for form, group in enumerate(around.group_of):
-        if group != SHORT:
-            members.setdefault(group, []).append(form)
-    for forms in members.values():
-        yield from combinations(forms, 2)
-    for i, j in zip(around.pairs.i.tolist(), around.pairs.j.tolist(), strict=True):
-        yield from product(members[i], members[j])
-
-
-def _root(parent: list[int], form: int) -> int:
-    """Return the representative of a form's cluster, shortening the way there."""
-    while parent[form] != form:
-        parent[form] = parent[parent[form]]
-        form = parent[form]
-    return form
+def _drops(
+    drops: list[tuple[int, int, int, int]], first_text: list[int], similarities: Similarities
+) -> list[Drop]:
+    """Write the drops out, each with its similarity."""
+    near = [(form, other) for _, form, other, _ in drops if form != other]
+    pairs = np.array(near, dtype=np.intp).reshape(-1, 2)
+    scores = iter(similarities.of(pairs[:, 0], pairs[:, 1]).tolist())
+    return [
+        Drop(index, first_text[other], distance, 1.0, "identical")
+        if form == other
+        else Drop(index, first_text[other], distance, next(scores), "near")
+        for index, form, other, distance in drops
+    ]

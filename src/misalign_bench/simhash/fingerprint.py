@@ -7,16 +7,15 @@ Texts that share most features then differ in few bits.
 The rules, which together fix every code (tests hold golden values):
 
 1. The text is normalised (see ``normalise``).
-2. Its features are the *set* of its character 4-grams: a 4-gram that occurs twice counts once. A
-   normalised text of one to three characters has one feature, itself, filled up with code point
-   0. An empty one has none.
-3. A feature's hash is two rounds of the SplitMix64 finaliser (Steele, Lea, Flood 2014, *Fast
-   Splittable Pseudorandom Number Generators*) over its four code points and ``SEED``.
-4. A bit is 1 if more than half of the features have it; a tie is 0. So an empty text has code 0.
+2. Its features are hashed (see ``features``); by default the *set* of its character 4-grams: a
+   4-gram that occurs twice counts once. A normalised text of one to three characters has one
+   feature, itself. An empty one has none.
+3. A bit is 1 if more than half of the features have it; a tie is 0. So an empty text has code 0.
 
-The code is the same on every machine and with every NumPy. Python's Unicode tables grow with its
-version: a text with characters that Unicode 13 (Python 3.10) did not know yet may be normalised
-differently by an older interpreter; all others are the same on every version.
+The code is the same on every machine, with every NumPy, and with or without the extra ``fast``.
+Python's Unicode tables grow with its version: a text with characters that Unicode 13 (Python 3.10)
+did not know yet may be normalised differently by an older interpreter; all others are the same on
+every version.
 """
 
 from __future__ import annotations
@@ -28,26 +27,36 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from misalign_bench.simhash.fast import use_kernels
+from misalign_bench.simhash.features import (
+    DEFAULT,
+    Features,
+    Owners,
+    Words,
+    code_points,
+    hash_features,
+    parse_features,
+)
+
 Codes = npt.NDArray[np.uint64]
-
-SEED = 0x5361566143753634
-"""The published seed: the eight ASCII characters ``SaVaCu64``, most significant first."""
-
-GRAM = 4
-"""Characters in a feature."""
 
 CHUNK_CHARACTERS = 1 << 18
 """Texts are hashed in batches of about this many characters, so memory does not grow with N."""
 
 _NOT_WORD = re.compile(r"\W+")
 _LANES = np.uint64(0x0000000100000001)
+_ASCII_WORDS = bytes(
+    ord(chr(byte).lower()) if chr(byte).isalnum() or byte == ord("_") else ord(" ")
+    for byte in range(128)
+) + bytes(128)
 
 
-def fingerprint(texts: Sequence[str]) -> Codes:
+def fingerprint(texts: Sequence[str], features: Features | str = DEFAULT) -> Codes:
     """Return the SimHash code of every text.
 
     Args:
         texts: any strings, empty ones and ones with lone surrogates included.
+        features: what is hashed, or its name, such as ``word-2-tf``.
 
     Returns:
         One unsigned 64-bit code per text, in order.
@@ -57,12 +66,12 @@ def fingerprint(texts: Sequence[str]) -> Codes:
     """
     if isinstance(texts, str):
         raise TypeError("fingerprint takes a sequence of texts, not one text")
-    return _codes(texts, already_normal=False)
+    return _codes(texts, features, already_normal=False)
 
 
-def fingerprint_normalised(normals: Sequence[str]) -> Codes:
+def fingerprint_normalised(normals: Sequence[str], features: Features | str = DEFAULT) -> Codes:
     """Return the codes of texts that ``normalise`` returned, without normalising them again."""
-    return _codes(normals, already_normal=True)
+    return _codes(normals, features, already_normal=True)
 
 
 def normalise(text: str) -> str:
@@ -82,19 +91,18 @@ def normalise(text: str) -> str:
     '?!'
     """
     if text.isascii():
-        lowered = text.lower()
-    else:
-        lowered = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).lower())
+        words = text.encode("ascii").translate(_ASCII_WORDS).decode("ascii").split()
+        return " ".join(words or text.split())
+    lowered = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).lower())
     return _NOT_WORD.sub(" ", lowered).strip() or " ".join(lowered.split())
 
 
-def _codes(texts: Sequence[str], *, already_normal: bool) -> Codes:
+def _codes(texts: Sequence[str], named: Features | str, *, already_normal: bool) -> Codes:
+    features = parse_features(named) if isinstance(named, str) else named
     codes = np.zeros(len(texts), dtype=np.uint64)
+    of_chunk = _codes_by_kernel if use_kernels(len(texts)) else _codes_by_numpy
     for start, chunk in _chunks(texts):
-        normals = chunk if already_normal else [normalise(text) for text in chunk]
-        filled = np.flatnonzero([bool(normal) for normal in normals])
-        if filled.size:
-            codes[start + filled] = _codes_of_filled([normals[k] for k in filled])
+        of_chunk(chunk, features, already_normal, codes[start : start + len(chunk)])
     return codes
 
 
@@ -112,55 +120,47 @@ def _chunks(texts: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
         yield start, chunk
 
 
-def _codes_of_filled(normals: list[str]) -> Codes:
-    """Return the codes of normalised texts, none of which is empty."""
-    padded = [normal.ljust(GRAM, "\0") for normal in normals]
-    lengths = np.array([len(text) for text in padded])
-    points = np.frombuffer(
-        "".join(padded).encode("utf-32-le", "surrogatepass"), dtype="<u4"
-    ).astype(np.uint64)
-    inside = np.ones(len(points) - GRAM + 1, dtype=bool)
-    borders = np.cumsum(lengths)[:-1]
-    for reach in range(1, GRAM):
-        inside[borders - reach] = False
-    hashes = _hash_grams(points)[inside]
-    owner = np.repeat(np.arange(len(normals)), lengths - GRAM + 1)
-    once = _first_occurrences(owner, hashes)
-    return _majority(owner[once], hashes[once], len(normals))
+def _codes_by_kernel(
+    texts: list[str], features: Features, already_normal: bool, codes: Codes
+) -> None:
+    """Let the kernels hash a chunk; they also normalise ASCII, which most texts are."""
+    from misalign_bench.simhash.fingerprint_kernel import codes_of_ascii, codes_of_points
+
+    rules = (features.unit == "word", features.size, features.weights == "set")
+    joined = "".join(texts)
+    if joined.isascii():
+        # What is normal already is normalised to itself.
+        letters = np.frombuffer(joined.encode("ascii"), dtype=np.uint8)
+        codes_of_ascii(letters, _lengths(texts), *rules, codes)
+        return
+    ascii_only = np.fromiter(map(str.isascii, texts), dtype=bool, count=len(texts))
+    some = codes[ascii_only]
+    plain = [text for text in texts if text.isascii()]
+    letters = np.frombuffer("".join(plain).encode("ascii"), dtype=np.uint8)
+    codes_of_ascii(letters, _lengths(plain), *rules, some)
+    codes[ascii_only] = some
+    others = [text for text in texts if not text.isascii()]
+    normals = others if already_normal else [normalise(text) for text in others]
+    rest = codes[~ascii_only]
+    codes_of_points(code_points(normals), _lengths(normals), *rules, rest)
+    codes[~ascii_only] = rest
 
 
-def _hash_grams(points: Codes) -> Codes:
-    """Return the hash of each window of four code points (21 bits each, so two to a word)."""
-    twos = points[:-1] | (points[1:] << np.uint64(21))
-    return _mix(_mix(twos[:-2] ^ np.uint64(SEED)) ^ twos[2:])
+def _lengths(texts: list[str]) -> npt.NDArray[np.int64]:
+    return np.fromiter(map(len, texts), dtype=np.int64, count=len(texts))
 
 
-def _mix(words: Codes) -> Codes:
-    """Return SplitMix64's output for each word as its state."""
-    mixed: Codes = words + np.uint64(0x9E3779B97F4A7C15)
-    mixed ^= mixed >> np.uint64(30)
-    mixed *= np.uint64(0xBF58476D1CE4E5B9)
-    mixed ^= mixed >> np.uint64(27)
-    mixed *= np.uint64(0x94D049BB133111EB)
-    mixed ^= mixed >> np.uint64(31)
-    return mixed
+def _codes_by_numpy(
+    texts: list[str], features: Features, already_normal: bool, codes: Codes
+) -> None:
+    normals = texts if already_normal else [normalise(text) for text in texts]
+    filled = np.flatnonzero([bool(normal) for normal in normals])
+    if filled.size:
+        owner, hashes = hash_features([normals[k] for k in filled], features)
+        codes[filled] = _majority(owner, hashes, len(filled))
 
 
-def _first_occurrences(owner: npt.NDArray[np.intp], hashes: Codes) -> npt.NDArray[np.bool_]:
-    """Mark each hash that its text has not shown before.
-
-    A stable sort by hash keeps the texts in order within equal hashes, so that the repetitions of
-    one text stand side by side.
-    """
-    order = np.argsort(hashes, kind="stable")
-    by_hash, by_owner = hashes[order], owner[order]
-    repeated = (by_hash[1:] == by_hash[:-1]) & (by_owner[1:] == by_owner[:-1])
-    once = np.ones(len(hashes), dtype=bool)
-    once[order[1:][repeated]] = False
-    return once
-
-
-def _majority(owner: npt.NDArray[np.intp], hashes: Codes, texts: int) -> Codes:
+def _majority(owner: Owners, hashes: Words, texts: int) -> Codes:
     """Return for each text the word of bits that more than half of its hashes have set.
 
     Two bits, k and k + 32, are counted in one pass, in the two halves of a 64-bit sum.

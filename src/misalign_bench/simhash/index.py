@@ -12,9 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from misalign_bench.simhash.features import DEFAULT, Features
 from misalign_bench.simhash.fingerprint import Codes, fingerprint_normalised, normalise
-from misalign_bench.simhash.pairs import bit_counts
 from misalign_bench.simhash.rule import SHORT_WORDS, TAU, VERIFY, Rule
+from misalign_bench.simhash.tiles import bit_counts
 from misalign_bench.simhash.verify import grams, overlap
 
 
@@ -50,8 +51,10 @@ class DuplicateIndex:
         verify: float | None = VERIFY,
         *,
         short_words: int = SHORT_WORDS,
+        features: Features | str = DEFAULT,
     ) -> None:
         """Start empty; the arguments are those of ``keep_first``."""
+        self._features = features
         self._rule = Rule(tau, verify, short_words)
         self._offered = 0
         self._first_of: dict[str, int] = {}
@@ -65,7 +68,7 @@ class DuplicateIndex:
     def find(self, text: str) -> Match | None:
         """Return the nearest kept text that the text duplicates (ties: the earliest), or None."""
         normal = normalise(text)
-        return self._find(normal, fingerprint_normalised([normal])[0])
+        return self._find(normal, fingerprint_normalised([normal], self._features)[0])
 
     def add(self, text: str) -> Match | None:
         """Keep the text if it duplicates none, and return None; else return its match."""
@@ -75,7 +78,8 @@ class DuplicateIndex:
         """Add texts one after the other; their codes are computed together, which is faster."""
         normals = [normalise(text) for text in texts]
         matches: list[Match | None] = []
-        for normal, code in zip(normals, fingerprint_normalised(normals), strict=True):
+        codes = fingerprint_normalised(normals, self._features)
+        for normal, code in zip(normals, codes, strict=True):
             match = self._find(normal, code)
             if match is None:
                 self._keep(normal, code)
