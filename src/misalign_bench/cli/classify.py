@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,7 +48,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="provider/name for yesno and joint (embedding: embedded/minilm)",
     )
     parser.add_argument(
-        "--delta", type=float, default=0.5, help="least probability of a label (default: 0.5)"
+        "--head", default="", metavar="HEAD", help="a file that fit wrote: for embedding, yesno"
+    )
+    parser.add_argument(
+        "--delta",
+        type=float,
+        help="least probability of a label (default: 0.5; with a head, what was fitted with it)",
+    )
+    parser.add_argument(
+        "--one-label",
+        action="store_true",
+        help="keep only the most probable label of each dimension",
+    )
+    parser.add_argument(
+        "--unsure",
+        type=float,
+        nargs=2,
+        metavar=("LOW", "HIGH"),
+        help="cascade: ask the model only where the embedding gives a domain a probability between",
     )
     parser.add_argument(
         "--candidates",
@@ -82,10 +97,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Read, classify, write or print."""
-    from misalign_bench.build.classify.classify import labelled
+    from misalign_bench.build.classify.classify import labelled, with_one_label
     from misalign_bench.build.ingest import ingest
     from misalign_bench.build.pipeline import Unfinished
     from misalign_bench.cli.progress import Progress
+    from misalign_bench.cli.writing import write_whole
     from misalign_bench.records import Dropped, Pending
 
     settings, model, source = _settings(arguments)
@@ -101,9 +117,11 @@ def run(arguments: argparse.Namespace) -> int:
         for prompt, held in zip(ingested.prompts, results, strict=True)
         if isinstance(held, tuple)
     ]
-    about = {**about, "delta": settings.delta}
+    if arguments.one_label:
+        rows = [with_one_label(row) for row in rows]
+    about = {**about, "delta": settings.delta, "one_label": arguments.one_label}
     if write is not None:
-        _write_whole(arguments.out, lambda path: write(path, rows, about))
+        write_whole(arguments.out, lambda path: write(path, rows, about))
     reasons = Counter(row.reason.value for row in dropped)
     _show(rows, reasons, about, arguments, progress)
     return 0
@@ -124,11 +142,17 @@ def _settings(arguments: argparse.Namespace) -> tuple[ClassifySettings, ModelSet
         raise UserError(
             "the model's answers need a place to be kept", mend="Name one: --out FILE or --run DIR"
         )
+    classify: dict[str, Any] = {
+        "method": arguments.method,
+        "candidates": arguments.candidates,
+        "head": arguments.head,
+        "delta": _delta(arguments),
+    }
+    if arguments.unsure:
+        classify["cascade"] = {"then": arguments.method, "when": tuple(arguments.unsure)}
     try:
         return (
-            ClassifySettings(
-                method=arguments.method, delta=arguments.delta, candidates=arguments.candidates
-            ),
+            ClassifySettings.model_validate(classify),
             ModelSettings.model_validate(arguments.model or EMBEDDER),
             SourceSettings(
                 path=str(arguments.file),
@@ -141,6 +165,18 @@ def _settings(arguments: argparse.Namespace) -> tuple[ClassifySettings, ModelSet
         raise UserError(explain(error)) from None
 
 
+def _delta(arguments: argparse.Namespace) -> float | dict[str, float]:
+    """What is asked for, else what was fitted with the head, else the paper's."""
+    from misalign_bench.build.classify.classify import DELTA
+
+    if arguments.delta is not None or arguments.method != "embedding" or not arguments.head:
+        return DELTA if arguments.delta is None else float(arguments.delta)
+    from misalign_bench.build.classify.head import load
+
+    head = load(arguments.head)
+    return head.one_label_delta if arguments.one_label else head.delta
+
+
 def _classify(
     prompts: Sequence[Prompt],
     settings: ClassifySettings,
@@ -151,7 +187,8 @@ def _classify(
     """All results in order, and what the classifier says about itself."""
     from misalign_bench.build.classify.classify import EMBEDDER, make_classifier
 
-    names = [EMBEDDER] if settings.method in ("embedding", "yesno") else []
+    embeds = settings.method in ("embedding", "yesno") or settings.cascade is not None
+    names = [EMBEDDER] if embeds else []
     fetch_weights([*names, model.model] if settings.method != "published" else [], arguments.quiet)
 
     async def work(classifier: Classifier) -> tuple[list[Classified], dict[str, Any]]:
@@ -286,19 +323,3 @@ def _keys() -> list[str]:
     from misalign_bench.taxonomy.loader import taxonomy
 
     return [domain.key for domain in taxonomy().domains]
-
-
-def _write_whole(path: Path, write: Callable[[Path], None]) -> None:
-    """Write beside the place and move it there, so that no half file is ever seen."""
-    from misalign_bench.journal.failures import from_system
-
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write(unfinished)
-        unfinished.replace(path)
-    except OSError as error:
-        raise from_system(error, path) from None
-    finally:
-        with suppress(OSError):
-            unfinished.unlink()

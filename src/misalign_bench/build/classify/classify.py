@@ -1,11 +1,12 @@
 """Stage I, step 2: label every prompt over the 111 domains (paper: multi-label, delta = 0.5).
 
 A classifier gives a probability per domain; a prompt has the labels whose probability is at least
-delta. ``None`` and ``Unknown`` are the absence of a label: a prompt without any is
-``Dropped(no_domain)`` (contract, section 2). A prompt whose answer cannot be read is dropped with
-the reason and never counted as a prompt without labels.
+delta, one threshold for all or one per dimension or domain. ``None`` and ``Unknown`` are the
+absence of a label: a prompt without any is ``Dropped(no_domain)`` (contract, section 2). A prompt
+whose answer cannot be read is dropped with the reason and never counted as one without labels.
 
-Methods: ``embedding`` (no language model), ``yesno`` and ``joint`` (a language model), and
+Methods: ``embedding`` (no language model; zero-shot, or a head that ``misalign-bench fit`` wrote),
+``yesno`` and ``joint`` (a language model), a cascade of the first and one of the others, and
 ``published``, which keeps the labels that came with the prompts.
 """
 
@@ -13,14 +14,23 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 from misalign_bench.config import ClassifySettings, ModelSettings
 from misalign_bench.errors import UserError
 from misalign_bench.llm.client import Client
 from misalign_bench.llm.model import Failure, Reply, Sampling
-from misalign_bench.records import Dropped, Label, LabelledPrompt, Pending, Prompt, Reason
+from misalign_bench.records import (
+    DIMENSIONS,
+    Dropped,
+    Label,
+    LabelledPrompt,
+    Pending,
+    Prompt,
+    Reason,
+)
 from misalign_bench.taxonomy.loader import taxonomy
 
 STAGE = "classify"
@@ -29,6 +39,12 @@ EMBEDDER = "embedded/minilm"
 
 Classified = tuple[float, ...] | Pending | Dropped
 """111 probabilities in the taxonomy's order, or why there are none."""
+
+DELTA = 0.5
+"""The threshold of a domain that none is given for (the paper's)."""
+
+Delta = float | Mapping[str, float]
+"""Least probability of a label: for all, or by ``dimension`` or ``dimension/name``."""
 
 
 class Classifier(Protocol):
@@ -46,7 +62,7 @@ class Classifier(Protocol):
 
 
 async def classify(
-    prompts: Sequence[Prompt], classifier: Classifier, delta: float
+    prompts: Sequence[Prompt], classifier: Classifier, delta: Delta
 ) -> tuple[list[LabelledPrompt], list[Dropped], list[Pending]]:
     """Label prompts; those without a label are dropped.
 
@@ -54,6 +70,9 @@ async def classify(
         prompts: what to label.
         classifier: any of the methods.
         delta: least probability of a label, in (0, 1).
+
+    Raises:
+        UserError: ``delta`` names what is no dimension and no domain.
 
     Returns:
         Labelled prompts, dropped ones and pending ones, each in the order of ``prompts``.
@@ -73,15 +92,56 @@ async def classify(
     return kept, dropped, pending
 
 
-def labelled(prompt: Prompt, probabilities: Sequence[float], delta: float) -> LabelledPrompt:
+def labelled(prompt: Prompt, probabilities: Sequence[float], delta: Delta) -> LabelledPrompt:
     """Return the prompt with the domains whose probability is at least delta as its labels."""
     domains = taxonomy().domains
     labels = tuple(
         Label(domain.dimension, domain.name, probability)
-        for domain, probability in zip(domains, probabilities, strict=True)
-        if probability >= delta
+        for domain, probability, least in zip(
+            domains, probabilities, thresholds(delta), strict=True
+        )
+        if probability >= least
     )
     return LabelledPrompt(prompt, labels, tuple(probabilities))
+
+
+def with_one_label(labelled: LabelledPrompt) -> LabelledPrompt:
+    """Return the prompt with its most probable label in each dimension, as in the published data.
+
+    Of two equally probable ones the first in the taxonomy stays.
+    """
+    best = [
+        max(labels, key=lambda label: label.probability)
+        for dimension in DIMENSIONS
+        if (labels := labelled.labels_of(dimension))
+    ]
+    return replace(labelled, labels=tuple(best))
+
+
+def thresholds(delta: Delta) -> tuple[float, ...]:
+    """Return the threshold of each domain: its own, else its dimension's, else 0.5.
+
+    Raises:
+        UserError: a name that is no dimension and no domain.
+    """
+    if not isinstance(delta, Mapping):
+        return (float(delta),) * len(taxonomy().domains)
+    return _thresholds(tuple(delta.items()))
+
+
+@functools.cache
+def _thresholds(given: tuple[tuple[str, float], ...]) -> tuple[float, ...]:
+    domains = taxonomy().domains
+    named = dict(given)
+    if strange := sorted(named.keys() - set(DIMENSIONS) - {domain.key for domain in domains}):
+        raise UserError(
+            f"{strange[0]!r} is no dimension and no domain",
+            where="classify.delta",
+            mend="Write safety, value, culture or dimension/name. See misalign-bench domains",
+        )
+    return tuple(
+        float(named.get(domain.key, named.get(domain.dimension, DELTA))) for domain in domains
+    )
 
 
 def make_classifier(
@@ -90,7 +150,7 @@ def make_classifier(
     """Return the classifier that these settings describe.
 
     Args:
-        settings: the method, and the number of candidates of ``yesno``.
+        settings: the method, a head or a cascade, and the number of candidates of ``yesno``.
         model: the role ``classifier``; for ``embedding`` it names an embedder.
         client: asks that model over the run's journal; ``yesno`` and ``joint`` need it.
 
@@ -101,9 +161,19 @@ def make_classifier(
     if settings.method == "published":
         return PublishedClassifier()
     if settings.method == "embedding":
-        return _embedding(model.model)
+        return _embedding(model.model, settings)
     if client is None:
         raise ValueError(f"the method {settings.method} asks a model and needs a client")
+    asking = _asking(settings, model, client)
+    if settings.cascade is None:
+        return asking
+    from misalign_bench.build.classify.cascade import CascadeClassifier
+
+    return CascadeClassifier(_embedding(EMBEDDER, settings), asking, settings.cascade.when)
+
+
+def _asking(settings: ClassifySettings, model: ModelSettings, client: Client) -> Classifier:
+    """The method that asks a language model."""
     if settings.method == "joint":
         from misalign_bench.build.classify.joint import JointClassifier
 
@@ -114,12 +184,29 @@ def make_classifier(
 
     ranker: Classifier | None = None
     if settings.candidates < len(taxonomy().domains):
-        ranker = _embedding(EMBEDDER)
+        ranker = _embedding(EMBEDDER, settings)
     return YesNoClassifier(client, ranker, settings.candidates)
 
 
+def _embedding(name: str, settings: ClassifySettings) -> Classifier:
+    """Zero-shot, or with the head that the settings name."""
+    if not settings.head:
+        return _zero_shot(name)
+    from misalign_bench.build.classify.fitted import FittedClassifier
+
+    classifier = FittedClassifier.load(settings.head, name)
+    if settings.method == "embedding" and "delta" not in settings.model_fields_set:
+        own = ", ".join(f"{key}: {value:g}" for key, value in classifier.delta.items())
+        raise UserError(
+            "the probabilities of a fitted head are calibrated, and its labels begin below 0.5",
+            where="classify.delta",
+            mend=f"Write what was fitted with it, delta: {{{own}}}, or another of your own",
+        )
+    return classifier
+
+
 @functools.cache
-def _embedding(name: str) -> Classifier:
+def _zero_shot(name: str) -> Classifier:
     """Fitted once a process: a plan and the build after it use the same."""
     from misalign_bench.build.classify.embedding import EmbeddingClassifier
 
@@ -194,7 +281,8 @@ def no_answer(prompt: Prompt, reply: Reply) -> Dropped | None:
     return None
 
 
-def _without_domain(prompt: Prompt, probabilities: Sequence[float], delta: float) -> Dropped:
-    best = max(range(len(probabilities)), key=lambda place: probabilities[place])
+def _without_domain(prompt: Prompt, probabilities: Sequence[float], delta: Delta) -> Dropped:
+    least = thresholds(delta)
+    best = max(range(len(probabilities)), key=lambda place: probabilities[place] - least[place])
     nearest = f"{taxonomy().domains[best].key} {probabilities[best]:.3f}"
-    return Dropped(prompt.id, STAGE, Reason.NO_DOMAIN, f"nearest: {nearest}, delta {delta:g}")
+    return Dropped(prompt.id, STAGE, Reason.NO_DOMAIN, f"nearest: {nearest}, delta {least[best]:g}")

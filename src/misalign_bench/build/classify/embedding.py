@@ -30,6 +30,7 @@ import numpy as np
 
 from misalign_bench.build.classify import prototypes
 from misalign_bench.build.classify.classify import EMBEDDER, Classified
+from misalign_bench.build.classify.reliability import diagrams
 from misalign_bench.llm.embedding import Embedder, load_embedder
 from misalign_bench.records import DIMENSIONS, Prompt
 from misalign_bench.taxonomy.loader import Domain, taxonomy
@@ -82,7 +83,7 @@ class EmbeddingClassifier:
         return results
 
     def describe(self) -> dict[str, Any]:
-        """Return embedder, fitted parameters and cross-validated figures per dimension."""
+        """Return embedder, fitted parameters, cross-validated figures and reliability."""
         return {
             "method": "embedding",
             "model": self._embedder.name,
@@ -97,18 +98,26 @@ class EmbeddingClassifier:
             "cross_validated": {
                 dimension: _rounded(asdict(held)) for dimension, held in self.figures.items()
             },
+            "reliability": {
+                dimension: diagrams(self._unseen[:, span], self._labels[:, span])
+                for dimension, span in self._spans.items()
+            },
         }
 
     @cached_property
     def figures(self) -> dict[str, prototypes.Figures]:
         """Agreement with the labelled prompts at p = 0.5, each prompt out of its fold."""
-        found = prototypes.cross_validated(
-            self._vectors, self._labels, self._definitions, self._spans
-        )
         return {
-            dimension: prototypes.figures(found[:, span], self._labels[:, span])
+            dimension: prototypes.figures(self._unseen[:, span], self._labels[:, span])
             for dimension, span in self._spans.items()
         }
+
+    @cached_property
+    def _unseen(self) -> prototypes.Array:
+        """The labelled prompts' own probabilities, each out of its fold."""
+        return prototypes.cross_validated(
+            self._vectors, self._labels, self._definitions, self._spans
+        )
 
     def _classify(self, texts: Sequence[str]) -> list[tuple[float, ...]]:
         return [tuple(row) for row in self._head.probabilities(self._embed(texts)).tolist()]
