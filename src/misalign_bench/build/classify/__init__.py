@@ -1,1 +1,1 @@
-"""Stage I, step 2: a probability for each of the 111 domains, by one of four methods."""
+"""Stage I, step 2: a probability for each of the 111 domains, by one of several methods."""
