@@ -37,6 +37,8 @@ COMMANDS = (
     "stats",
     "domains",
     "classify",
+    "fit",
+    "agree",
     "dedup",
     "weights",
 )
