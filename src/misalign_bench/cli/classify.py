@@ -47,6 +47,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="MODEL",
         help="provider/name for yesno and joint (embedding: embedded/minilm)",
     )
+    _add_labelling_arguments(parser)
+    parser.add_argument("--out", type=Path, metavar="FILE", help="a .parquet or .csv file to write")
+    parser.add_argument(
+        "--run",
+        type=Path,
+        metavar="DIR",
+        dest="folder",
+        help="folder of the journal for yesno and joint (default: OUT.run)",
+    )
+    parser.add_argument(
+        "--prompt-column",
+        default="prompt",
+        metavar="NAME",
+        help="the column that holds the prompt (default: %(default)s)",
+    )
+    parser.add_argument("--limit", type=int, metavar="N", help="use the first N rows only")
+    parser.add_argument(
+        "--any-language", action="store_true", help="keep prompts that are not in English"
+    )
+    add_call_arguments(parser)
+
+
+def _add_labelling_arguments(parser: argparse.ArgumentParser) -> None:
+    """What refines a method, and where labels begin."""
     parser.add_argument(
         "--head", default="", metavar="HEAD", help="a file that fit wrote: for embedding, yesno"
     )
@@ -74,25 +98,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="domains that yesno asks about, best-ranked first (default: 12)",
     )
-    parser.add_argument("--out", type=Path, metavar="FILE", help="a .parquet or .csv file to write")
-    parser.add_argument(
-        "--run",
-        type=Path,
-        metavar="DIR",
-        dest="folder",
-        help="folder of the journal for yesno and joint (default: OUT.run)",
-    )
-    parser.add_argument(
-        "--prompt-column",
-        default="prompt",
-        metavar="NAME",
-        help="the column that holds the prompt (default: %(default)s)",
-    )
-    parser.add_argument("--limit", type=int, metavar="N", help="use the first N rows only")
-    parser.add_argument(
-        "--any-language", action="store_true", help="keep prompts that are not in English"
-    )
-    add_call_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
