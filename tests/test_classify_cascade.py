@@ -253,3 +253,23 @@ def test_the_zero_shot_classifier_shows_its_reliability() -> None:
     assert set(said) == set(DIMENSIONS)
     assert said["culture"]["best_domain"]["bins"]
     assert len(taxonomy().domains) == len(KEYS)
+
+
+def test_a_head_is_looked_for_beside_its_configuration_and_kept_by_name(tmp_path: Path) -> None:
+    from misalign_bench.cli.running import dumped
+    from misalign_bench.config import parse
+
+    models = ("classifier", "evaluator")
+    table = {
+        "source": {"path": "prompts.csv"},
+        "roles": dict.fromkeys(models, "embedded/minilm") | {"generators": ["simulated/generator"]},
+        "classify": {"method": "embedding", "head": "heads/mine.npz", "delta": {"value": 0.2}},
+        "expand": {"enabled": False},
+    }
+    settings = parse(table, where="run.yaml", folder=tmp_path)
+    assert settings.classify.head == str(tmp_path / "heads" / "mine.npz")
+    assert dumped(settings)["classify"]["head"] == "mine.npz"
+    assert settings.classify.embeds
+    absolute = str(tmp_path / "other.npz")
+    table["classify"] = {**table["classify"], "head": absolute}
+    assert parse(table, where="run.yaml", folder=tmp_path / "x").classify.head == absolute

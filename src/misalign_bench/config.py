@@ -165,6 +165,11 @@ class ClassifySettings(Settings):
             )
         return self
 
+    @property
+    def embeds(self) -> bool:
+        """Whether an embedding model runs: to classify, to rank, or first in a cascade."""
+        return self.method in ("embedding", "yesno") or self.cascade is not None
+
 
 class ExpandSettings(Settings):
     """Expansion of rare domains to ``target`` prompts each; ``domains`` limits it to some.
@@ -363,11 +368,15 @@ def parse(table: Any, *, where: str, folder: Path) -> RunSettings:
         settings = RunSettings.model_validate(table)
     except ValidationError as error:
         raise UserError(explain(error), where=where) from None
-    if settings.source.path and not Path(settings.source.path).is_absolute():
+    update: dict[str, Settings] = {}
+    if settings.source.path:
+        # Joined with a folder, an absolute path stays what it is.
         path = str(folder / settings.source.path)
-        update = {"source": settings.source.model_copy(update={"path": path})}
-        settings = settings.model_copy(update=update)
-    return settings
+        update["source"] = settings.source.model_copy(update={"path": path})
+    if settings.classify.head:
+        head = str(folder / settings.classify.head)
+        update["classify"] = settings.classify.model_copy(update={"head": head})
+    return settings.model_copy(update=update)
 
 
 def explain(error: ValidationError) -> str:

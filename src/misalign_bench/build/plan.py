@@ -14,7 +14,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from misalign_bench.build.classify.classify import PublishedClassifier, classify, make_classifier
+from misalign_bench.build.classify.classify import (
+    Classifier,
+    PublishedClassifier,
+    classify,
+    make_classifier,
+)
 from misalign_bench.build.classify.yesno import YesNoClassifier
 from misalign_bench.build.deduplicate import deduplicate
 from misalign_bench.build.expand import counts, expand, plan_round, wanted_domains
@@ -152,10 +157,13 @@ async def _classification(settings: RunSettings, pool: _Pool, expanded: int, tal
     longest = _longest_prompt(settings).prompt
     if method == "yesno":
         # Which candidates a prompt will get is not known: count the longest questions.
-        everything = YesNoClassifier(rehearsal.client, None, len(taxonomy().domains))
+        everything: Classifier = YesNoClassifier(rehearsal.client, None, len(taxonomy().domains))
         await everything.probabilities([longest])
     else:
-        await classifier.probabilities([longest])
+        # What a cascade's first method will say of a prompt that is not written yet is not known.
+        alone = settings.classify.model_copy(update={"cascade": None})
+        everything = make_classifier(alone, model, rehearsal.client)
+        await everything.probabilities([longest])
     asked = sorted(rehearsal.take(), key=lambda one: -weigh(one, model).input_tokens.high)
     most = settings.classify.candidates if method == "yesno" else len(asked)
     each = total(weigh(request, model) for request in asked[:most])

@@ -100,7 +100,7 @@ def build_into(
 
     models = bound_models(settings)
     names = [model.model for model in models]
-    if settings.classify.method in ("embedding", "yesno"):
+    if settings.classify.embeds:
         names.append("embedded/minilm")
     fetch_weights(names, arguments.quiet)
     with RunFolder.open(out, command=argv(), settings_dump=dumped(settings)) as folder:

@@ -131,7 +131,8 @@ def argv() -> list[str]:
 def dumped(settings: Any) -> dict[str, Any]:
     """A configuration as the manifest keeps it, paths as names only."""
     table: dict[str, Any] = settings.model_dump(mode="json")
-    source = table.get("source")
-    if isinstance(source, dict) and source.get("path"):
-        source["path"] = Path(source["path"]).name
+    for part, key in (("source", "path"), ("classify", "head")):
+        held = table.get(part)
+        if isinstance(held, dict) and held.get(key):
+            held[key] = Path(held[key]).name
     return table

@@ -101,6 +101,7 @@ def _facts(summary: Summary) -> dict[str, Any]:
     return {
         "settings": settings,
         "canary": CANARY,
+        "delta": _delta(settings.classify.delta),
         "counts": [
             (configuration, [_rows(summary, configuration, split) for split in SPLITS])
             for configuration in CONFIGURATIONS
@@ -125,6 +126,17 @@ def _facts(summary: Summary) -> dict[str, Any]:
         "shared_roles": summary.shared_roles,
         "notes": summary.notes,
     }
+
+
+def _delta(delta: float | Mapping[str, float]) -> str:
+    """The threshold of labels, or each of several.
+
+    >>> _delta(0.5), _delta({"safety": 0.2, "value": 0.25})
+    ('0.5', '0.2 (safety), 0.25 (value), 0.5 (others)')
+    """
+    if not isinstance(delta, Mapping):
+        return str(delta)
+    return ", ".join([*(f"{value} ({name})" for name, value in delta.items()), "0.5 (others)"])
 
 
 def _diversity(held: DomainDiversity) -> list[tuple[str, ...]]:
