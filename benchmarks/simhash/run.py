@@ -135,7 +135,12 @@ def _versions(python: Path) -> dict[str, str]:
 
 def _write(report: dict[str, Any], folder: Path) -> None:
     folder.mkdir(exist_ok=True)
-    text = json.dumps(report, indent=1) + "\n"
+    # Where a pair file lay on this machine is nobody's business.
+    kept = [
+        {name: value for name, value in row.items() if name != "pairs_file"}
+        for row in report["results"]
+    ]
+    text = json.dumps(report | {"results": kept}, indent=1) + "\n"
     (folder / "results.json").write_text(text, encoding="utf-8")
     (folder / "table.md").write_text(markdown(report), encoding="utf-8")
     print(f"written: {folder / 'table.md'}")
