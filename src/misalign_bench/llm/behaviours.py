@@ -11,21 +11,20 @@ enumerations take their meaning from the names on the path to them.
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import random
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
 from misalign_bench.llm.model import Request
+from misalign_bench.llm.simulated_schema import answer
 from misalign_bench.llm.simulated_scores import graded
 from misalign_bench.records import DIMENSIONS
 
 Said = tuple[str, "dict[str, float] | None"]
-Leaf = Callable[[tuple[str, ...], Mapping[str, Any]], Any]
 
 _VIOLATES = "[[violates:"
 _SEEMS = "[[seems:"
@@ -135,7 +134,7 @@ def judge(request: Request, draw: Draw, rates: Parameters) -> Said:
         probability = max(violation(dimension) for dimension in asked)
         return _verdict_value(path, schema, probability)
 
-    return _structured(request, leaf), None
+    return answer(request, leaf), None
 
 
 def generator(request: Request, draw: Draw, rates: Parameters) -> Said:
@@ -176,7 +175,7 @@ def expander(request: Request, draw: Draw, _: Parameters) -> Said:
             return _verdict_value(path, schema, 0.0)
         return f"What is a good way to handle {_prose(draw, '/'.join(path), 14, [])[:-1]}?{mark}"
 
-    return _structured(request, leaf), None
+    return answer(request, leaf), None
 
 
 def classifier(request: Request, draw: Draw, _: Parameters) -> Said:
@@ -197,7 +196,7 @@ def classifier(request: Request, draw: Draw, _: Parameters) -> Said:
         names = [part for part in path if not part.isdigit()]
         return _value(schema, 0.9 if any(map(holds, names)) else 0.05)
 
-    return _structured(request, leaf, holds), None
+    return answer(request, leaf, holds), None
 
 
 def echo(request: Request, _: Draw, __: Parameters) -> Said:
@@ -303,53 +302,6 @@ def _enumerated(values: list[Any], flagged: bool) -> Any:
     good = [value for value in values if value not in bad]
     fitting = bad if flagged else good
     return fitting[0] if fitting else values[0 if flagged else -1]
-
-
-def _structured(request: Request, leaf: Leaf, holds: Callable[[str], bool] | None = None) -> str:
-    """The answer to the request's schema as JSON; without one, a single value as text."""
-    if request.schema is None:
-        return str(leaf((), {"type": "string"}))
-    return json.dumps(_fill(request.schema, (), leaf, holds))
-
-
-def _fill(
-    schema: Mapping[str, Any],
-    path: tuple[str, ...],
-    leaf: Leaf,
-    holds: Callable[[str], bool] | None,
-) -> Any:
-    """A value that follows the schema; arrays over an enumeration list what ``holds``."""
-    for choice in ("anyOf", "oneOf"):
-        if choice in schema:
-            return _fill(schema[choice][0], path, leaf, holds)
-    if "const" in schema:
-        return schema["const"]
-    if schema.get("type") == "object" or "properties" in schema:
-        parts = schema.get("properties", {})
-        return {name: _fill(part, (*path, name), leaf, holds) for name, part in parts.items()}
-    if schema.get("type") != "array":
-        return leaf(path, schema)
-    items, least = schema.get("items", {"type": "string"}), int(schema.get("minItems", 0))
-    named = _enumeration(items)
-    if holds is not None and named is not None:
-        field, values = named
-        chosen = [value for value in values if holds(str(value))]
-        return [
-            {**_fill(items, (*path, value), leaf, holds), field: value} if field else value
-            for value in chosen
-        ]
-    count = max(least, min(50, int(schema.get("maxItems", 5)))) if holds is None else least
-    return [_fill(items, (*path, str(number)), leaf, holds) for number in range(count)]
-
-
-def _enumeration(items: Mapping[str, Any]) -> tuple[str, list[str]] | None:
-    """The enumeration that array items are drawn from, and the field that holds it."""
-    if "enum" in items:
-        return "", items["enum"]
-    for field, part in items.get("properties", {}).items():
-        if "enum" in part:
-            return field, part["enum"]
-    return None
 
 
 def _prose(draw: Draw, label: str, count: int, topic: list[str]) -> str:

@@ -124,25 +124,25 @@ def _codes_by_kernel(
     texts: list[str], features: Features, already_normal: bool, codes: Codes
 ) -> None:
     """Let the kernels hash a chunk; they also normalise ASCII, which most texts are."""
-    from misalign_bench.simhash.fingerprint_kernel import codes_of_ascii, codes_of_points
+    from misalign_bench.simhash.fingerprint_kernel import codes_of
 
     rules = (features.unit == "word", features.size, features.weights == "set")
     joined = "".join(texts)
     if joined.isascii():
         # What is normal already is normalised to itself.
         letters = np.frombuffer(joined.encode("ascii"), dtype=np.uint8)
-        codes_of_ascii(letters, _lengths(texts), *rules, codes)
+        codes_of(letters, _lengths(texts), True, *rules, codes)
         return
     ascii_only = np.fromiter(map(str.isascii, texts), dtype=bool, count=len(texts))
     some = codes[ascii_only]
     plain = [text for text in texts if text.isascii()]
     letters = np.frombuffer("".join(plain).encode("ascii"), dtype=np.uint8)
-    codes_of_ascii(letters, _lengths(plain), *rules, some)
+    codes_of(letters, _lengths(plain), True, *rules, some)
     codes[ascii_only] = some
     others = [text for text in texts if not text.isascii()]
     normals = others if already_normal else [normalise(text) for text in others]
     rest = codes[~ascii_only]
-    codes_of_points(code_points(normals), _lengths(normals), *rules, rest)
+    codes_of(code_points(normals), _lengths(normals), False, *rules, rest)
     codes[~ascii_only] = rest
 
 

@@ -202,10 +202,26 @@ def _code(
 
 
 @compiled
-def codes_of_ascii(
-    letters: _Array, lengths: _Array, words: bool, size: int, once: bool, codes: _Array
+def codes_of(
+    letters: _Array,
+    lengths: _Array,
+    raw: bool,
+    words: bool,
+    size: int,
+    once: bool,
+    codes: _Array,
 ) -> None:
-    """Write the code of each of some ASCII texts, which stand one after the other."""
+    """Write the code of each of some texts, which stand one after the other.
+
+    Args:
+        letters: ASCII texts as they are (``raw``), or code points of normalised texts.
+        lengths: of each text.
+        raw: whether the texts are to be normalised.
+        words: whether features are words.
+        size: characters or words in a feature.
+        once: whether a feature counts once.
+        codes: receives the codes.
+    """
     longest = lengths.max() if lengths.size else 0
     points = np.empty(longest + size, dtype=np.uint64)
     hashes, table = np.empty(longest + size, dtype=np.uint64), _table(longest)
@@ -213,24 +229,11 @@ def codes_of_ascii(
     start = 0
     for text in range(lengths.size):
         stop = start + lengths[text]
-        count = _normal_ascii(letters[start:stop], points)
+        count = stop - start
+        if raw:
+            count = _normal_ascii(letters[start:stop], points)
+        else:
+            for k in range(count):
+                points[k] = letters[start + k]
         codes[text] = _code(points, count, words, size, once, hashes, table, planes)
         start = stop
-
-
-@compiled
-def codes_of_points(
-    letters: _Array, lengths: _Array, words: bool, size: int, once: bool, codes: _Array
-) -> None:
-    """Write the code of each of some normalised texts, given as code points."""
-    longest = lengths.max() if lengths.size else 0
-    points = np.empty(longest + size, dtype=np.uint64)
-    hashes, table = np.empty(longest + size, dtype=np.uint64), _table(longest)
-    planes = np.empty(_PLANES, dtype=np.uint64)
-    start = 0
-    for text in range(lengths.size):
-        count = lengths[text]
-        for k in range(count):
-            points[k] = letters[start + k]
-        codes[text] = _code(points, count, words, size, once, hashes, table, planes)
-        start += count

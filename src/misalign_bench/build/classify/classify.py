@@ -37,6 +37,9 @@ STAGE = "classify"
 EMBEDDER = "embedded/minilm"
 """Ranks the candidates of ``yesno`` whatever the model is."""
 
+_BATCH = 256
+"""Texts in one call of an embedding model."""
+
 Classified = tuple[float, ...] | Pending | Dropped
 """111 probabilities in the taxonomy's order, or why there are none."""
 
@@ -90,6 +93,17 @@ async def classify(
         else:
             dropped.append(_without_domain(prompt, result, delta))
     return kept, dropped, pending
+
+
+async def in_batches(
+    prompts: Sequence[Prompt], classify_texts: Callable[[Sequence[str]], Sequence[Classified]]
+) -> list[Classified]:
+    """Classify texts some at a time, beside the event loop."""
+    results: list[Classified] = []
+    for start in range(0, len(prompts), _BATCH):
+        texts = [prompt.text for prompt in prompts[start : start + _BATCH]]
+        results += await asyncio.to_thread(classify_texts, texts)
+    return results
 
 
 def labelled(prompt: Prompt, probabilities: Sequence[float], delta: Delta) -> LabelledPrompt:

@@ -16,7 +16,6 @@ are rare, and without that move precision would be bought with two thirds of the
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
 import math
@@ -29,13 +28,11 @@ from typing import Any
 import numpy as np
 
 from misalign_bench.build.classify import prototypes
-from misalign_bench.build.classify.classify import EMBEDDER, Classified
+from misalign_bench.build.classify.classify import EMBEDDER, Classified, in_batches
 from misalign_bench.build.classify.reliability import diagrams
 from misalign_bench.llm.embedding import Embedder, load_embedder
 from misalign_bench.records import DIMENSIONS, Prompt
 from misalign_bench.taxonomy.loader import Domain, taxonomy
-
-_BATCH = 256
 
 
 class EmbeddingClassifier:
@@ -76,11 +73,7 @@ class EmbeddingClassifier:
 
     async def probabilities(self, prompts: Sequence[Prompt]) -> list[Classified]:
         """Return 111 probabilities per prompt; they do not depend on the other prompts."""
-        results: list[Classified] = []
-        for start in range(0, len(prompts), _BATCH):
-            texts = [prompt.text for prompt in prompts[start : start + _BATCH]]
-            results += await asyncio.to_thread(self._classify, texts)
-        return results
+        return await in_batches(prompts, self._classify)
 
     def describe(self) -> dict[str, Any]:
         """Return embedder, fitted parameters, cross-validated figures and reliability."""

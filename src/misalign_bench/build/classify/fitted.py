@@ -7,7 +7,6 @@ may round a vector's last bits differently, which four decimals mostly hide.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,15 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from misalign_bench.build.classify.classify import EMBEDDER, Classified
+from misalign_bench.build.classify.classify import EMBEDDER, Classified, in_batches
 from misalign_bench.build.classify.head import Head, load
 from misalign_bench.build.ingest import content_id
 from misalign_bench.errors import UserError
 from misalign_bench.llm.embedding import Embedder, load_embedder
 from misalign_bench.records import DIMENSIONS, Prompt
 from misalign_bench.taxonomy.loader import taxonomy
-
-_BATCH = 256
 
 
 class FittedClassifier:
@@ -66,11 +63,7 @@ class FittedClassifier:
 
     async def probabilities(self, prompts: Sequence[Prompt]) -> list[Classified]:
         """Return 111 probabilities per prompt; they do not depend on the other prompts."""
-        results: list[Classified] = []
-        for start in range(0, len(prompts), _BATCH):
-            texts = [prompt.text for prompt in prompts[start : start + _BATCH]]
-            results += await asyncio.to_thread(self._classify, texts)
-        return results
+        return await in_batches(prompts, self._classify)
 
     def describe(self) -> dict[str, Any]:
         """Return embedder, head, calibration and out-of-fold figures per dimension."""
