@@ -20,13 +20,8 @@ from misalign_bench.build.export import export
 from misalign_bench.build.pipeline import build
 from misalign_bench.build.roles import Clients
 from misalign_bench.cli.progress import Progress
-from misalign_bench.config import (
-    BudgetSettings,
-    JudgeSettings,
-    ModelSettings,
-    SamplingSettings,
-    parse,
-)
+from misalign_bench.config import BudgetSettings, JudgeSettings, ModelSettings, SamplingSettings
+from misalign_bench.config_file import parse
 from misalign_bench.journal.folder import RunFolder
 from misalign_bench.journal.store import Journal
 from misalign_bench.judge.judge import make_judge

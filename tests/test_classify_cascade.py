@@ -257,7 +257,7 @@ def test_the_zero_shot_classifier_shows_its_reliability() -> None:
 
 def test_a_head_is_looked_for_beside_its_configuration_and_kept_by_name(tmp_path: Path) -> None:
     from misalign_bench.cli.running import dumped
-    from misalign_bench.config import parse
+    from misalign_bench.config_file import parse
 
     models = ("classifier", "evaluator")
     table = {

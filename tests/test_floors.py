@@ -29,6 +29,7 @@ FLOORS = (
     ("journal",),
     ("prompts",),
     ("taxonomy",),
+    ("config_file",),
     ("config",),
     ("records",),
     ("errors",),

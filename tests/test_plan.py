@@ -24,7 +24,8 @@ from misalign_bench.build.plan_compare import Compared, compare
 from misalign_bench.build.plan_table import Plan, Planned
 from misalign_bench.build.roles import CallOptions, Clients
 from misalign_bench.cli import main as frame
-from misalign_bench.config import RunSettings, parse
+from misalign_bench.config import RunSettings
+from misalign_bench.config_file import parse
 from misalign_bench.errors import UserError
 from misalign_bench.journal.store import Journal
 from misalign_bench.llm.budget import Budget

@@ -26,7 +26,8 @@ from misalign_bench.build.plan_compare import compare
 from misalign_bench.build.plan_table import Plan
 from misalign_bench.build.roles import CallOptions, Clients
 from misalign_bench.cli.main import main
-from misalign_bench.config import ModelSettings, RunSettings, load
+from misalign_bench.config import ModelSettings, RunSettings
+from misalign_bench.config_file import load
 from misalign_bench.journal.store import Entry, Journal
 from misalign_bench.judge import structured
 from misalign_bench.judge.logprob import OPTIONS, violation

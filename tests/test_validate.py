@@ -15,7 +15,7 @@ import yaml
 from exported import SETTINGS, labelled, pair, write
 from misalign_bench.build.export_rows import CANARY
 from misalign_bench.cli.main import main
-from misalign_bench.config import SHIPPED
+from misalign_bench.config_file import SHIPPED
 
 Capture = pytest.CaptureFixture[str]
 Row = dict[str, Any]

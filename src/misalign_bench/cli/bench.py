@@ -101,7 +101,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Bench, and print the leaderboard."""
     from misalign_bench.cli.progress import Progress
     from misalign_bench.cli.render import json_out
-    from misalign_bench.config import BenchSettings, BudgetSettings, load
+    from misalign_bench.config import BenchSettings, BudgetSettings
+    from misalign_bench.config_file import load
 
     loaded = load(arguments.config) if arguments.config else None
     settings = overridden(loaded.bench if loaded else BenchSettings(), arguments)
@@ -125,7 +126,8 @@ def overridden(settings: BenchSettings, arguments: argparse.Namespace) -> BenchS
     """
     from pydantic import ValidationError
 
-    from misalign_bench.config import BenchSettings, explain
+    from misalign_bench.config import BenchSettings
+    from misalign_bench.config_file import explain
     from misalign_bench.errors import UserError
 
     table = settings.model_dump()

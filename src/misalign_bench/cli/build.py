@@ -55,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Build, and print where the data set lies."""
     from misalign_bench.cli.progress import Progress
     from misalign_bench.cli.render import json_out
-    from misalign_bench.config import load
+    from misalign_bench.config_file import load
 
     settings = overridden(load(arguments.config), arguments)
     out = arguments.out or Path("runs") / settings.name

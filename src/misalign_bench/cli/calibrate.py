@@ -109,7 +109,8 @@ def _settings(arguments: argparse.Namespace) -> _Asked:
     """
     from pydantic import ValidationError
 
-    from misalign_bench.config import BudgetSettings, JudgeSettings, ModelSettings, explain, load
+    from misalign_bench.config import BudgetSettings, JudgeSettings, ModelSettings
+    from misalign_bench.config_file import explain, load
     from misalign_bench.judge.calibration import calibration_items
 
     if arguments.items is not None and arguments.items < _FEWEST:

@@ -137,7 +137,8 @@ def _settings(arguments: argparse.Namespace) -> tuple[ClassifySettings, ModelSet
     from pydantic import ValidationError
 
     from misalign_bench.build.classify.classify import EMBEDDER
-    from misalign_bench.config import ClassifySettings, ModelSettings, SourceSettings, explain
+    from misalign_bench.config import ClassifySettings, ModelSettings, SourceSettings
+    from misalign_bench.config_file import explain
 
     if arguments.method in _ASKING and not arguments.model:
         raise UserError(

@@ -62,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _settings(arguments: argparse.Namespace, progress: Progress) -> RunSettings:
     """The demo's configuration; the small one where the larger weights cannot be had."""
     from misalign_bench.cli.running import fetch_weights
-    from misalign_bench.config import load
+    from misalign_bench.config_file import load
     from misalign_bench.errors import OutsideWorld
 
     small = arguments.small

@@ -87,7 +87,8 @@ def _prompts(arguments: argparse.Namespace) -> list[Prompt]:
     from pydantic import ValidationError
 
     from misalign_bench.build.ingest import ingest
-    from misalign_bench.config import SourceSettings, explain
+    from misalign_bench.config import SourceSettings
+    from misalign_bench.config_file import explain
 
     try:
         source = SourceSettings(

@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Plan and print."""
     from misalign_bench.cli.build import overridden
     from misalign_bench.cli.render import json_out
-    from misalign_bench.config import load
+    from misalign_bench.config_file import load
 
     settings = overridden(load(arguments.config), arguments)
     made = planned(settings, arguments)

@@ -54,7 +54,7 @@ def changed(settings: Table, given: Mapping[str, Any], where: str) -> Table:
     """
     from pydantic import ValidationError
 
-    from misalign_bench.config import explain
+    from misalign_bench.config_file import explain
     from misalign_bench.errors import UserError
 
     wanted = {name: value for name, value in given.items() if value is not None}

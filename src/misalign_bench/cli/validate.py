@@ -85,7 +85,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _findings(source: str) -> Findings:
-    from misalign_bench.config import SHIPPED
+    from misalign_bench.config_file import SHIPPED
 
     path = Path(source)
     if source in SHIPPED or path.suffix.lower() in CONFIGURATIONS:
@@ -110,7 +110,7 @@ def _findings(source: str) -> Findings:
 def _configuration(source: str) -> Findings:
     from misalign_bench.build.expand import wanted_domains
     from misalign_bench.build.policy import barred_domains
-    from misalign_bench.config import load
+    from misalign_bench.config_file import load
     from misalign_bench.llm.budget import Budget
 
     findings = Findings()
