@@ -16,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from builds import CONFIGURATION
 from loopback import Body, Loopback
 from misalign_bench.journal.store import Entry
 from misalign_bench.llm.behaviours import BEHAVIOURS, Draw, Parameters
@@ -106,21 +107,12 @@ def write_config(folder: Path, url: str, prompts: int = 4, **changes: Any) -> Pa
         settings = {"model": f"openai/{name}", "base_url": url, "concurrency": 4}
         return settings | {"retries": 1, "key_variable": "MISALIGN_BENCH_TEST_KEY"}
 
-    table = {
-        "seed": 7,
-        "source": {"path": "prompts.csv"},
-        "roles": {
-            "classifier": model("classifier"),
-            "expander": model("expander"),
-            "generators": [model("generator-one"), model("generator-two")],
-            "evaluator": model("judge"),
-        },
-        "classify": {"method": "joint"},
-        "expand": {"enabled": False},
-        "respond": {"draws": 2, "rounds": 1},
-        "judge": {"method": "structured"},
-        "split": {"train": 0.6, "validation": 0.2, "test": 0.2},
+    roles = {
+        "classifier": model("classifier"),
+        "expander": model("expander"),
+        "generators": [model("generator-one"), model("generator-two")],
+        "evaluator": model("judge"),
     }
     path = folder / "run.yaml"
-    path.write_text(yaml.safe_dump(table | changes))
+    path.write_text(yaml.safe_dump({**CONFIGURATION, "roles": roles, **changes}))
     return path

@@ -16,6 +16,7 @@ from typing import Any
 from misalign_bench.bench.detect import detect
 from misalign_bench.bench.results import Setting, results, write_results
 from misalign_bench.bench.verdicts import write_verdicts
+from misalign_bench.build.draw_ledger import draw_ledger
 from misalign_bench.build.export import export
 from misalign_bench.build.pipeline import build
 from misalign_bench.build.roles import Clients
@@ -140,7 +141,10 @@ async def _build(source: Path, out: Path) -> None:
         clients = Clients(journal, settings.seed, Budget.start(BudgetSettings(), []))
         try:
             built = await build(settings, clients, Progress(quiet=True), folder.manifest.stage)
-            export(folder, built.pairs, built.dropped, settings, built.ledger, describe)
+            draws = draw_ledger(built.outcomes)
+            export(
+                folder, built.pairs, built.dropped, settings, built.ledger, describe, draws=draws
+            )
             folder.manifest.stage("calls", {"answers": journal.count()}, journal.totals())
         finally:
             await clients.close()

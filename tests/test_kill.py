@@ -24,6 +24,7 @@ from typing import Any
 import pytest
 import yaml
 
+from builds import data_set
 from endpoint import Endpoint, Identity, behave, identity_of, identity_of_entry, write_config
 from loopback import Loopback
 from misalign_bench.errors import OutsideWorld
@@ -63,13 +64,6 @@ def kill(process: subprocess.Popen[str]) -> bool:
     process.kill()
     process.communicate(timeout=30)
     return process.returncode == -9
-
-
-def data_set(folder: Path) -> dict[str, bytes]:
-    """Every file of the data set, by its place in the run folder."""
-    named = ("README.md", "stats.csv", "dropped.parquet", "croissant.json")
-    files = [*sorted((folder / "data").rglob("*")), *(folder / name for name in named)]
-    return {str(file.relative_to(folder)): file.read_bytes() for file in files if file.is_file()}
 
 
 def journal_now(folder: Path, aside: Path) -> dict[str, Entry]:

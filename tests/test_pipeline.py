@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from builds import CONFIGURATION, data_set
 from endpoint import Endpoint, behave, write_config, write_prompts
 from loopback import Body, Fault, Loopback
 from misalign_bench.build.ingest import content_id
@@ -34,18 +35,8 @@ def configured(folder: Path, prompts: int = 10, **changes: Any) -> Path:
     """A configuration over simulated models, and its prompts beside it; ``changes`` win."""
     folder.mkdir(parents=True, exist_ok=True)
     write_prompts(folder / "prompts.csv", prompts)
-    table = {
-        "seed": 7,
-        "source": {"path": "prompts.csv"},
-        "roles": roles(),
-        "classify": {"method": "joint"},
-        "expand": {"enabled": False},
-        "respond": {"draws": 2, "rounds": 1},
-        "judge": {"method": "structured"},
-        "split": {"train": 0.6, "validation": 0.2, "test": 0.2},
-    }
     path = folder / "run.yaml"
-    path.write_text(yaml.safe_dump(table | changes))
+    path.write_text(yaml.safe_dump({**CONFIGURATION, "roles": roles(), **changes}))
     return path
 
 
@@ -71,12 +62,6 @@ def built(config: Path, out: Path, capsys: pytest.CaptureFixture[str], *argument
     assert build(config, out, "--json", *arguments) == 0
     said: Row = json.loads(capsys.readouterr().out)
     return said
-
-
-def data_set(out: Path) -> dict[str, bytes]:
-    named = ("README.md", "stats.csv", "dropped.parquet", "croissant.json")
-    found = [*sorted((out / "data").rglob("*.parquet")), *(out / name for name in named)]
-    return {str(file.relative_to(out)): file.read_bytes() for file in found if file.is_file()}
 
 
 def rows(out: Path, configuration: str = "pairs") -> list[Row]:
@@ -115,7 +100,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_two_builds_over_different_journals_write_the_same_bytes(run: Path, tmp_path: Path) -> None:
     assert build(run / "run.yaml", tmp_path / "other") == 0
     first, second = data_set(run / "out"), data_set(tmp_path / "other")
-    assert len(first) == 19
+    assert len(first) == 20
     assert sorted(first) == sorted(second)
     assert [name for name in first if first[name] != second[name]] == []
     assert len(rows(run / "out")) > 5
@@ -205,7 +190,7 @@ def test_judging_again_without_new_draws_asks_no_generator_and_drops_what_lacks_
     assert build(configured(tmp_path, roles=roles(evaluator=PERFECT)), out) == 0
     before = by_role(out)
     drawn = {entry.response["text"].strip() for entry in entries(out) if entry.role == "generator"}
-    harsher = configured(tmp_path, roles=roles(evaluator=f"{PERFECT}&name=b&malformed=0.5"))
+    harsher = configured(tmp_path, roles=roles(evaluator=f"{PERFECT}&name=b&malformed=0.3"))
     assert build(harsher, out, "--no-new-draws") == 0
     after = by_role(out)
     assert after["generator"] == before["generator"]

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +13,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from builds import run_build
 from misalign_bench.build import pipeline
 from misalign_bench.build import plan as plan_module
 from misalign_bench.build.classify.classify import Classified
-from misalign_bench.build.pipeline import Built, build
 from misalign_bench.build.plan import plan
 from misalign_bench.build.plan_bounds import Load, Range, dollars, tokens
 from misalign_bench.build.plan_compare import Compared, compare
 from misalign_bench.build.plan_table import Plan, Planned
-from misalign_bench.build.roles import CallOptions, Clients
+from misalign_bench.build.roles import CallOptions
 from misalign_bench.cli import main as frame
 from misalign_bench.config import RunSettings
 from misalign_bench.config_file import parse
 from misalign_bench.errors import UserError
 from misalign_bench.journal.store import Journal
-from misalign_bench.llm.budget import Budget
 from misalign_bench.llm.model import Price, Usage
 from misalign_bench.records import Prompt
 from misalign_bench.taxonomy.loader import taxonomy
@@ -42,20 +40,6 @@ PROMPTS = (
     ),
 )
 GENERATORS = ("simulated/generator?name=a", "simulated/generator?name=b&obey=0.5")
-
-
-class Silent:
-    """A run's watcher that says nothing."""
-
-    def advance(self, n: int = 1, spend: float = 0.0, note: str = "") -> None:
-        pass
-
-    def line(self, text: str) -> None:
-        pass
-
-    @contextmanager
-    def stage(self, name: str, total: int | None = None) -> Any:
-        yield self
 
 
 def settings_of(folder: Path, **changes: Any) -> RunSettings:
@@ -78,24 +62,6 @@ def settings_of(folder: Path, **changes: Any) -> RunSettings:
     for name, change in changes.items():
         table[name] = {**table[name], **change} if name in table else change
     return parse(table, where="test", folder=folder)
-
-
-async def run(
-    settings: RunSettings, journal: Path, options: CallOptions | None = None
-) -> tuple[Built, Mapping[tuple[str, str], Usage]]:
-    """Build for real, and what it took."""
-
-    def counted(stage: str, counts: Mapping[str, int]) -> None:
-        pass
-
-    opened = Journal.open(journal)
-    clients = Clients(opened, settings.seed, Budget(), options or CallOptions())
-    try:
-        built = await build(settings, clients, Silent(), counted)
-        return built, clients.usage()
-    finally:
-        await clients.close()
-        await opened.close()
 
 
 def outside(rows: Sequence[Compared]) -> list[Compared]:
@@ -122,7 +88,7 @@ async def test_what_a_build_takes_lies_inside_its_plan(
         roles={"evaluator": judge},
     )
     made = await plan(settings)
-    _, usage = await run(settings, tmp_path / "journal.sqlite")
+    _, usage = await run_build(settings, tmp_path / "journal.sqlite")
     rows = compare(made, usage)
     assert not outside(rows)
     compared = {(row.role, row.figure) for row in rows if row.inside}
@@ -147,7 +113,7 @@ async def test_the_ends_of_the_range_are_reached(obey: int, accept: str, tmp_pat
         deduplicate={"tau": 0, "verify": 1.0},
     )
     calls = row_of(await plan(settings), "generator").calls
-    built, usage = await run(settings, tmp_path / "journal.sqlite")
+    built, usage = await run_build(settings, tmp_path / "journal.sqlite")
     made = sum(used.calls for (role, _), used in usage.items() if role == "generator")
     if obey:
         assert len(built.pairs) == len(PROMPTS)
@@ -169,7 +135,7 @@ async def test_a_pair_given_up_at_its_only_draw_is_one_call(tmp_path: Path) -> N
         respond={"draws": 1, "rounds": 0},
     )
     made = await plan(settings)
-    _, usage = await run(settings, tmp_path / "journal.sqlite")
+    _, usage = await run_build(settings, tmp_path / "journal.sqlite")
     assert row_of(made, "generator").calls == Range(len(PROMPTS), 2 * len(PROMPTS))
     assert usage["generator", "simulated/generator?obey=0"].calls == len(PROMPTS)
 
@@ -179,7 +145,7 @@ async def test_calibration_calls_are_exact(tmp_path: Path) -> None:
     settings = settings_of(tmp_path, judge=judge)
     made = row_of(await plan(settings), "evaluator")
     assert made.calls.low == made.first == 3 * 30
-    _, usage = await run(settings, tmp_path / "journal.sqlite")
+    _, usage = await run_build(settings, tmp_path / "journal.sqlite")
     assert not outside(compare(await plan(settings), usage))
 
 
@@ -188,7 +154,7 @@ async def test_fewer_generators_a_prompt_are_fewer_calls(tmp_path: Path) -> None
     settings = settings_of(tmp_path, respond={"generators_per_prompt": 1})
     made = await plan(settings)
     assert made.total.calls.high * 2 == everything.total.calls.high
-    _, usage = await run(settings, tmp_path / "journal.sqlite")
+    _, usage = await run_build(settings, tmp_path / "journal.sqlite")
     assert not outside(compare(made, usage))
 
 
@@ -203,7 +169,7 @@ async def test_labels_that_a_model_gives_leave_the_rest_open(tmp_path: Path) -> 
     assert row_of(made, "classifier").calls.low == len(PROMPTS)
     assert row_of(made, "evaluator").calls.low == 0
     assert any("Labels are known only" in note for note in made.notes)
-    _, usage = await run(settings, tmp_path / "journal.sqlite")
+    _, usage = await run_build(settings, tmp_path / "journal.sqlite")
     assert usage["expander", "simulated/expander"].calls > 0
     assert not outside(compare(made, usage))
 
@@ -251,7 +217,7 @@ async def test_deficits_are_exact_where_no_model_labels(tmp_path: Path) -> None:
     # One prompt of seven is there, and two of seven: two requests each, in one round or two.
     assert row_of(made, "expander").calls == Range(4, 8)
     assert made.found["expanded"] == Range(0, 11)
-    built, usage = await run(settings, tmp_path / "journal.sqlite")
+    built, usage = await run_build(settings, tmp_path / "journal.sqlite")
     assert any(pair.labelled.prompt.expanded_for for pair in built.pairs)
     assert not outside(compare(made, usage))
 
@@ -268,8 +234,8 @@ async def test_a_barred_prompt_is_not_planned_for(tmp_path: Path) -> None:
 async def test_replayed_answers_count_as_calls_and_cost_nothing(tmp_path: Path) -> None:
     settings, journal = settings_of(tmp_path), tmp_path / "journal.sqlite"
     made = await plan(settings)
-    await run(settings, journal)
-    _, usage = await run(settings, journal)
+    await run_build(settings, journal)
+    _, usage = await run_build(settings, journal)
     assert all(used.calls == 0 for used in usage.values())
     rows = compare(made, usage)
     assert not outside(rows)
@@ -278,7 +244,7 @@ async def test_replayed_answers_count_as_calls_and_cost_nothing(tmp_path: Path) 
 
 async def test_the_first_calls_in_a_journal_are_counted(tmp_path: Path) -> None:
     settings, path = settings_of(tmp_path, respond={"accept": "all"}), tmp_path / "journal.sqlite"
-    await run(settings, path)
+    await run_build(settings, path)
     other = settings_of(
         tmp_path,
         respond={"accept": "all"},
@@ -301,13 +267,13 @@ async def test_the_first_calls_in_a_journal_are_counted(tmp_path: Path) -> None:
 
 async def test_without_new_draws_no_response_is_drawn_and_all_is_inside(tmp_path: Path) -> None:
     journal = tmp_path / "journal.sqlite"
-    await run(settings_of(tmp_path), journal)
+    await run_build(settings_of(tmp_path), journal)
     settings = settings_of(tmp_path, roles={"evaluator": "simulated/judge?name=other"})
     with Journal.open(journal, read_only=True) as opened:
         made = await plan(settings, journal=opened, no_new_draws=True)
     generators = [row for row in made.rows if row.role == "generator"]
     assert all(row.input_tokens == row.output_tokens == Range() for row in generators)
-    _, usage = await run(settings, journal, CallOptions(no_new_draws=True))
+    _, usage = await run_build(settings, journal, CallOptions(no_new_draws=True))
     assert sum(used.calls for (role, _), used in usage.items() if role == "generator") == 0
     assert usage["evaluator", "simulated/judge?name=other"].calls > 0
     assert not outside(compare(made, usage))

@@ -11,7 +11,6 @@ import json
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
 from statistics import NormalDist
@@ -20,19 +19,18 @@ from typing import Any
 import pytest
 import yaml
 
-from misalign_bench.build.pipeline import Built, build
+from builds import CONFIGURATION, data_set, run_build
 from misalign_bench.build.plan import plan
 from misalign_bench.build.plan_compare import compare
 from misalign_bench.build.plan_table import Plan
-from misalign_bench.build.roles import CallOptions, Clients
+from misalign_bench.build.roles import CallOptions
 from misalign_bench.cli.main import main
-from misalign_bench.config import ModelSettings, RunSettings
+from misalign_bench.config import ModelSettings
 from misalign_bench.config_file import load
 from misalign_bench.journal.store import Entry, Journal
 from misalign_bench.judge import structured
 from misalign_bench.judge.logprob import OPTIONS, violation
 from misalign_bench.judge.structured import read, schema
-from misalign_bench.llm.budget import Budget
 from misalign_bench.llm.model import Reply, Request, Sample, Sampling, Usage
 from misalign_bench.llm.providers import make_model
 from misalign_bench.llm.simulated_scores import graded
@@ -245,19 +243,16 @@ def configured(folder: Path, **changes: Any) -> Path:
     ]
     (folder / "prompts.csv").write_text("\n".join(["prompt,labels", *rows]) + "\n")
     table: dict[str, Any] = {
+        **CONFIGURATION,
         "seed": 11,
-        "source": {"path": "prompts.csv"},
         "roles": {
             "classifier": "simulated/classifier",
             "generators": ["simulated/generator?obey=0.5"],
             "evaluator": JUDGES["strict"],
         },
         "classify": {"method": "published"},
-        "expand": {"enabled": False},
         "deduplicate": {"tau": 2, "verify": 0.95},
         "respond": {"draws": 3, "rounds": 2},
-        "judge": {"method": "structured"},
-        "split": {"train": 0.6, "validation": 0.2, "test": 0.2},
     }
     for name, change in changes.items():
         table[name] = {**table[name], **change} if isinstance(change, dict) else change
@@ -272,12 +267,6 @@ def generated(journal: Path) -> dict[str, Entry]:
         return {entry.key: entry for entry in opened.entries(role="generator")}
 
 
-def data_set(out: Path) -> dict[str, bytes]:
-    named = [out / name for name in ("README.md", "stats.csv", "dropped.parquet")]
-    found = [*sorted((out / "data").rglob("*.parquet")), *named]
-    return {str(file.relative_to(out)): file.read_bytes() for file in found}
-
-
 def texts(out: Path) -> list[tuple[str, ...]]:
     import pyarrow.parquet as pq
 
@@ -288,34 +277,6 @@ def texts(out: Path) -> list[tuple[str, ...]]:
         for row in pq.read_table(file).to_pylist()
     ]
     return sorted(tuple(row[name] for name in names) for row in rows)
-
-
-class Silent:
-    """A run's watcher that says nothing."""
-
-    def advance(self, n: int = 1, spend: float = 0.0, note: str = "") -> None:
-        pass
-
-    def line(self, text: str) -> None:
-        pass
-
-    @contextmanager
-    def stage(self, name: str, total: int | None = None) -> Any:
-        yield self
-
-
-async def run(
-    settings: RunSettings, journal: Path, *, no_new_draws: bool = False
-) -> tuple[Built, Mapping[tuple[str, str], Usage]]:
-    """Build up to the pairs, and what it took."""
-    opened = Journal.open(journal)
-    clients = Clients(opened, settings.seed, Budget(), CallOptions(no_new_draws=no_new_draws))
-    try:
-        built = await build(settings, clients, Silent(), lambda *_: None)
-        return built, clients.usage()
-    finally:
-        await clients.close()
-        await opened.close()
 
 
 def draws_made(usage: Mapping[tuple[str, str], Usage]) -> int:
@@ -331,12 +292,12 @@ async def judged_again(
         The plan, what the second build took, and the draws that the journal held before and after.
     """
     held = {"respond": dict(respond)}
-    await run(load(configured(folder, **held)), path)
+    await run_build(load(configured(folder, **held)), path)
     before = set(generated(path))
     opposite = load(configured(folder, **held, roles={"evaluator": JUDGES["flipped"]}))
     with Journal.open(path, read_only=True) as opened:
         made = await plan(opposite, journal=opened)
-    _, usage = await run(opposite, path)
+    _, usage = await run_build(opposite, path)
     return made, usage, before, set(generated(path))
 
 
@@ -404,7 +365,7 @@ async def test_flipped_verdicts_ask_for_exactly_the_draws_that_are_missing(
     # What the opposite evaluator needs by itself, over a journal of its own.
     fresh = tmp_path / "fresh.sqlite"
     changed = {"evaluator": JUDGES["flipped"]}
-    await run(load(configured(tmp_path, respond=respond, roles=changed)), fresh)
+    await run_build(load(configured(tmp_path, respond=respond, roles=changed)), fresh)
     needed = set(generated(fresh))
     missing = needed - before
     assert missing
@@ -421,11 +382,11 @@ async def test_flipped_verdicts_ask_for_exactly_the_draws_that_are_missing(
 async def test_without_new_draws_flipped_verdicts_drop_what_lacks_one(tmp_path: Path) -> None:
     path = tmp_path / "j.sqlite"
     respond = {"accept": "first", "draws": 3, "rounds": 0}
-    await run(load(configured(tmp_path, respond=respond)), path)
+    await run_build(load(configured(tmp_path, respond=respond)), path)
     before = set(generated(path))
     changed = {"evaluator": JUDGES["flipped"]}
     settings = load(configured(tmp_path, respond=respond, roles=changed))
-    built, usage = await run(settings, path, no_new_draws=True)
+    built, usage = await run_build(settings, path, CallOptions(no_new_draws=True))
     assert set(generated(path)) == before
     assert draws_made(usage) == 0
     reasons = {row.reason.value for row in built.dropped}

@@ -1,8 +1,9 @@
 """Stage I, step 9: the data set as files that ``datasets.load_dataset`` reads.
 
-Three configurations (``export_rows``) in Parquet, one file a split, empty splits included; the
-per-domain table ``stats.csv`` in the paper's columns; ``dropped.parquet``; and the documents that a
-data set folder needs (card, Croissant), which the caller's ``describe`` writes.
+Five configurations (``export_rows``) in Parquet, one file a split, empty splits included; the
+per-domain table ``stats.csv`` in the paper's columns; the ledger of all draws, ``draws.csv``;
+``dropped.parquet``; and the documents that a data set folder needs (card, Croissant), which the
+caller's ``describe`` writes.
 
 The same pairs give the same bytes: rows are sorted, writer options fixed, and nothing of the run
 goes in. Bytes may differ between versions of pyarrow.
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from misalign_bench.build.diversity import DomainDiversity
+from misalign_bench.build.draw_ledger import DrawRow, PairCost, draws_csv
 from misalign_bench.build.export_rows import CONFIGURATIONS, Configuration, rows, schema, sound
 from misalign_bench.build.statistics_table import DomainRow, Ledger, as_csv, domain_table
 from misalign_bench.config import RunSettings
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from misalign_bench.journal.folder import RunFolder
 
 STATS = "stats.csv"
+DRAWS = "draws.csv"
 DROPPED = "dropped.parquet"
 ROW_GROUP = 5_000
 
@@ -59,6 +62,8 @@ class Summary:
         shared_roles: whether a model scored or labelled what it may have written.
         notes: what else the card must say, one sentence each.
         diversity: how varied the prompts are that expansion added, by domain.
+        draws: the ledger of all draws.
+        costs: what the pairs took, by generator.
     """
 
     settings: RunSettings
@@ -69,6 +74,8 @@ class Summary:
     shared_roles: bool = False
     notes: tuple[str, ...] = ()
     diversity: tuple[DomainDiversity, ...] = ()
+    draws: tuple[DrawRow, ...] = ()
+    costs: tuple[PairCost, ...] = ()
 
 
 Describe = Callable[[Summary], Mapping[str, str]]
@@ -86,6 +93,8 @@ def export(
     shared_roles: bool = False,
     notes: Sequence[str] = (),
     diversity: Sequence[DomainDiversity] = (),
+    draws: Sequence[DrawRow] = (),
+    costs: Sequence[PairCost] = (),
 ) -> Summary:
     """Write the data set into the run folder, each file whole or not at all.
 
@@ -99,6 +108,8 @@ def export(
         shared_roles: as ``roles.refuse_shared`` returned it; marks the metadata and the card.
         notes: sentences for the card.
         diversity: of the added prompts, for the card.
+        draws: what became of every draw.
+        costs: what the pairs took, for the card.
 
     Returns:
         What was written.
@@ -115,6 +126,7 @@ def export(
     )
     domains = domain_table(ledger, ordered, dropped)
     folder.write_atomic(STATS, as_csv(domains))
+    folder.write_atomic(DRAWS, draws_csv(draws))
     folder.write_atomic(DROPPED, lambda path: _write_dropped(path, dropped))
     drops = Counter((row.stage, row.reason.value) for row in dropped)
     summary = Summary(
@@ -126,6 +138,8 @@ def export(
         shared_roles=shared_roles,
         notes=tuple(notes),
         diversity=tuple(diversity),
+        draws=tuple(draws),
+        costs=tuple(costs),
     )
     for name, text in describe(summary).items():
         folder.write_atomic(name, text.encode())

@@ -30,7 +30,7 @@ from misalign_bench.judge.calibration import Calibration
 from misalign_bench.judge.consistency import Asked, Consistency, consistency, sample
 from misalign_bench.judge.judge import Judge
 from misalign_bench.llm.client import Client
-from misalign_bench.records import Dropped, LabelledPrompt, Pair, Pending, Rejected
+from misalign_bench.records import Dropped, LabelledPrompt, Pair, Pending
 
 
 class Watch(Protocol):
@@ -72,7 +72,7 @@ class Built:
 
     pairs: tuple[Pair, ...]
     dropped: tuple[Dropped, ...]
-    rejected: tuple[Rejected, ...]
+    outcomes: tuple[Outcome, ...]
     ledger: Ledger
     shared_roles: bool
     simulated: bool
@@ -114,7 +114,7 @@ async def build(settings: RunSettings, clients: Clients, watch: Watch, counted: 
     return Built(
         pairs=tuple(pairs),
         dropped=tuple(row for rows in drops for row in rows),
-        rejected=tuple(rejected),
+        outcomes=tuple(outcomes),
         ledger=Ledger(labelled, expansion.written, generated, rejected),
         shared_roles=shared,
         simulated=any(client.model.simulated for client in _bound(settings, clients)),

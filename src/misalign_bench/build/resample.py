@@ -33,7 +33,10 @@ from misalign_bench.records import (
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one (prompt, generator): pair, drop or wait, and all that was rejected."""
+    """What became of one (prompt, generator): pair, drop or wait, and what became of its draws.
+
+    ``passed_over`` are draws that were as good as accepted, had there not been a better one.
+    """
 
     id: str
     labelled: LabelledPrompt
@@ -41,6 +44,7 @@ class Outcome:
     result: Pair | Dropped | Pending
     rejected: tuple[Rejected, ...]
     accepted: tuple[Accepted, ...] = ()
+    passed_over: tuple[Accepted, ...] = ()
 
 
 async def make_pair(
@@ -57,27 +61,32 @@ async def make_pair(
     intent = intent_of(labelled, settings.seed)
     rejected: list[Rejected] = []
     accepted: list[Accepted] = []
+    passed_over: list[Accepted] = []
     given_up: Dropped | None = None
+
+    def outcome(result: Pair | Dropped | Pending) -> Outcome:
+        held = tuple(rejected), tuple(accepted), tuple(passed_over)
+        return Outcome(identity, labelled, name, result, *held)
+
     for kind in ("aligned", "misaligned"):
         responder = Responder(generator, settings.respond, kind, labelled, intent)
         twin = [one.candidate.text for one in accepted]
         sampler = _Sampler(responder, screen, settings, kind, twin)
         found = await sampler.run()
         rejected += sampler.rejected
+        passed_over += sampler.passed_over
         if isinstance(found, Accepted):
             accepted.append(found)
             continue
         if isinstance(found, Pending):
-            waiting = Pending(identity, found.stage, detail=found.detail)
-            return Outcome(identity, labelled, name, waiting, tuple(rejected), tuple(accepted))
+            return outcome(Pending(identity, found.stage, detail=found.detail))
         lost = Dropped(identity, "resample", found.reason, f"{kind}: {found.detail}")
         given_up = given_up or lost
         if settings.respond.accept == "first" or found.reason is not Reason.DRAWS_SPENT:
             break
     if given_up is not None:
-        return Outcome(identity, labelled, name, given_up, tuple(rejected), tuple(accepted))
-    pair = Pair(labelled, name, accepted[0], accepted[1], tuple(rejected))
-    return Outcome(identity, labelled, name, pair, tuple(rejected), tuple(accepted))
+        return outcome(given_up)
+    return outcome(Pair(labelled, name, accepted[0], accepted[1], tuple(rejected)))
 
 
 async def make_pairs(
@@ -122,6 +131,7 @@ class _Sampler:
         self._all = settings.respond.accept == "all"
         self._earlier = twin
         self.rejected: list[Rejected] = []
+        self.passed_over: list[Accepted] = []
 
     async def run(self) -> Accepted | Dropped | Pending:
         """The first accepted draw (or the best of a round), or why there is none."""
@@ -158,7 +168,9 @@ class _Sampler:
                 return found
             if isinstance(found, Accepted):
                 accepted.append(found)
-        return max(accepted, key=margin, default=None)
+        best = max(accepted, key=margin, default=None)
+        self.passed_over += [one for one in accepted if one is not best]
+        return best
 
     async def _try(
         self, round_: int, index: int, feedback: Rejected | None

@@ -104,14 +104,14 @@ def as_csv(rows: Sequence[DomainRow]) -> bytes:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(COLUMNS)
-    writer.writerows([_cell(value) for value in astuple(row)] for row in rows)
+    writer.writerows([neutral(value) for value in astuple(row)] for row in rows)
     return out.getvalue().encode()
 
 
-def _cell(value: object) -> object:
+def neutral(value: object) -> object:
     """Take from a text what a spreadsheet would run as a formula.
 
-    >>> _cell("=1+1"), _cell("-"), _cell(-1)
+    >>> neutral("=1+1"), neutral("-"), neutral(-1)
     ("'=1+1", "'-", -1)
     """
     return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value

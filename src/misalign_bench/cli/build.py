@@ -92,9 +92,11 @@ def build_into(
     Returns:
         What was exported, and how many answers were asked for and replayed.
     """
+    from misalign_bench.build.draw_ledger import draw_ledger, pair_costs
     from misalign_bench.build.export import export
     from misalign_bench.build.pipeline import bound_models, build
     from misalign_bench.journal.folder import RunFolder
+    from misalign_bench.journal.store import Journal
     from misalign_bench.prompts.loader import shipped, template
     from misalign_bench.report.card import describe
 
@@ -117,6 +119,8 @@ def build_into(
             arguments,
             lambda clients: build(settings, clients, progress, folder.manifest.stage),
         )
+        with Journal.open(folder.journal, read_only=True) as journal:
+            costs = pair_costs(built.outcomes, journal.get)
         summary = export(
             folder,
             built.pairs,
@@ -127,6 +131,8 @@ def build_into(
             shared_roles=built.shared_roles,
             notes=notes(built),
             diversity=built.diversity,
+            draws=draw_ledger(built.outcomes),
+            costs=costs,
         )
         write_evidence(folder, built)
         compare_with_plan(folder, planned, usage, progress)

@@ -1,32 +1,34 @@
-"""The acceptance ledger of a build: draws by generator, kind and feedback round, and what passed.
-
-Draws are the generators' answers in the journal; accepted are those whose journal key stands in the
-data set (paper: rejection stages 1 and 2).
-"""
+"""The ledger of a build's draws as the page shows it: ``draws.csv``, rows over all prompts."""
 
 from __future__ import annotations
 
-from collections import Counter
+import csv
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from misalign_bench.build.draw_ledger import RULES, VERDICTS
+from misalign_bench.build.export import DRAWS
 from misalign_bench.errors import UserError
-from misalign_bench.journal.folder import JOURNAL
-from misalign_bench.records import KINDS
-
-_PAIRS = "data/pairs"
-_TEMPLATE = "respond_"
 
 
 @dataclass(frozen=True, slots=True)
 class LedgerRow:
-    """Draws of one generator and kind in one round; round 0 is before any feedback."""
+    """Draws of one generator and kind in one round; round 0 is before any feedback.
+
+    Attributes:
+        given_up: responses of which this was the last round.
+        rules, verdicts: rejected draws by rule, and by dimension that the evaluator objected to.
+    """
 
     generator: str
     kind: str
     round: int
     draws: int
     accepted: int
+    given_up: int
+    rules: Mapping[str, int]
+    verdicts: Mapping[str, int]
 
     @property
     def rate(self) -> float:
@@ -35,41 +37,35 @@ class LedgerRow:
 
 
 def ledger(folder: Path) -> tuple[LedgerRow, ...]:
-    """Count the draws of a build; empty if its journal or its data are not there.
+    """Read the ledger of a build; empty if it has none yet.
 
     Raises:
-        UserError: the journal or a data file is damaged.
+        UserError: the file is damaged.
     """
-    files = sorted((folder / _PAIRS).glob("*.parquet"))
-    if not files or not (folder / JOURNAL).is_file():
+    path = folder / DRAWS
+    if not path.is_file():
         return ()
-    from misalign_bench.journal.store import Journal
-
-    kept = _accepted_keys(files)
-    draws: Counter[tuple[str, str, int]] = Counter()
-    accepted: Counter[tuple[str, str, int]] = Counter()
-    with Journal.open(folder / JOURNAL, read_only=True) as journal:
-        for entry in journal.entries(role="generator"):
-            kind = entry.template.partition("@")[0].removeprefix(_TEMPLATE)
-            place = entry.model, kind, entry.round
-            draws[place] += 1
-            accepted[place] += entry.key in kept
-    order = sorted(draws, key=lambda place: (place[0], place[1] != KINDS[0], place[1], place[2]))
-    return tuple(LedgerRow(*place, draws[place], accepted[place]) for place in order)
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return tuple(_row(row) for row in csv.DictReader(file) if not row["domain"])
+    except (OSError, UnicodeDecodeError, csv.Error, KeyError, TypeError, ValueError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise UserError(f"is no ledger of draws ({reason})", where=str(path)) from None
 
 
-def _accepted_keys(files: list[Path]) -> set[str]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+def _row(row: Mapping[str, str]) -> LedgerRow:
+    return LedgerRow(
+        generator=row["generator"],
+        kind=row["kind"],
+        round=int(row["round"]),
+        draws=int(row["drawn"]),
+        accepted=int(row["accepted"]),
+        given_up=int(row["given_up"]),
+        rules=_held(row, tuple(reason.value for reason in RULES)),
+        verdicts=_held(row, VERDICTS),
+    )
 
-    columns = [f"{kind}_key" for kind in KINDS]
-    kept: set[str] = set()
-    for file in files:
-        try:
-            table = pq.read_table(file, columns=columns)
-        except (OSError, pa.ArrowException) as error:
-            reason = str(error).splitlines()[0]
-            raise UserError(f"cannot be read as Parquet: {reason}", where=str(file)) from None
-        for column in table.columns:
-            kept.update(column.to_pylist())
-    return kept
+
+def _held(row: Mapping[str, str], names: tuple[str, ...]) -> dict[str, int]:
+    """The counts that are not zero."""
+    return {name: int(row[name]) for name in names if int(row[name])}

@@ -15,6 +15,7 @@ from importlib import resources
 from typing import Any
 
 from misalign_bench.build.diversity import Diversity, DomainDiversity
+from misalign_bench.build.draw_ledger import COUNTS, TOTALS, DrawRow, PairCost
 from misalign_bench.build.export import Summary
 from misalign_bench.build.export_rows import CANARY, CONFIGURATIONS, is_simulated
 from misalign_bench.build.statistics_table import COLUMNS
@@ -120,6 +121,8 @@ def _facts(summary: Summary) -> dict[str, Any]:
         "verdicts": _verdicts(pairs),
         "columns": COLUMNS,
         "domains": [astuple(row) for row in summary.domains],
+        "draws": [_draws(row) for row in summary.draws if not row.domain],
+        "costs": [_cost(row) for row in summary.costs],
         "diversity": [row for held in summary.diversity for row in _diversity(held)],
         "drops": [(*place, count) for place, count in summary.drops.items()],
         "simulated": sum(is_simulated(pair, settings) for pair in pairs),
@@ -137,6 +140,23 @@ def _delta(delta: float | Mapping[str, float]) -> str:
     if not isinstance(delta, Mapping):
         return str(delta)
     return ", ".join([*(f"{value} ({name})" for name, value in delta.items()), "0.5 (others)"])
+
+
+def _draws(row: DrawRow) -> tuple[object, ...]:
+    """The cells of a generator, kind and round, with its three commonest reasons."""
+    held = dict(zip(COUNTS, row.counts, strict=True))
+    reasons = Counter({name: held[name] for name in COUNTS[len(TOTALS) :] if held[name]})
+    most = ", ".join(f"{name} {count}" for name, count in reasons.most_common(3))
+    return row.generator, row.kind, row.round, *(held[name] for name in TOTALS), most
+
+
+def _cost(row: PairCost) -> tuple[str, ...]:
+    """The cells of what a generator's pairs took."""
+    if (each := row.per_pair()) is None:
+        return row.generator, "0", "", "", ""
+    calls, tokens, cost = each
+    dollars = NOT_STATED if cost is None else f"{cost:.4f}"
+    return row.generator, str(row.pairs), f"{calls:.1f}", f"{tokens:,.0f}", dollars
 
 
 def _diversity(held: DomainDiversity) -> list[tuple[str, ...]]:
