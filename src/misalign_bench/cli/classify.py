@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from misalign_bench.cli.running import add_call_arguments, argv, fetch_weights, with_clients
+from misalign_bench.cli.source import add_source_arguments, source_of
 from misalign_bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -56,16 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         dest="folder",
         help="folder of the journal for yesno and joint (default: OUT.run)",
     )
-    parser.add_argument(
-        "--prompt-column",
-        default="prompt",
-        metavar="NAME",
-        help="the column that holds the prompt (default: %(default)s)",
-    )
-    parser.add_argument("--limit", type=int, metavar="N", help="use the first N rows only")
-    parser.add_argument(
-        "--any-language", action="store_true", help="keep prompts that are not in English"
-    )
+    add_source_arguments(parser)
     add_call_arguments(parser)
 
 
@@ -137,7 +129,7 @@ def _settings(arguments: argparse.Namespace) -> tuple[ClassifySettings, ModelSet
     from pydantic import ValidationError
 
     from misalign_bench.build.classify.classify import EMBEDDER
-    from misalign_bench.config import ClassifySettings, ModelSettings, SourceSettings
+    from misalign_bench.config import ClassifySettings, ModelSettings
     from misalign_bench.config_file import explain
 
     if arguments.method in _ASKING and not arguments.model:
@@ -160,12 +152,7 @@ def _settings(arguments: argparse.Namespace) -> tuple[ClassifySettings, ModelSet
         return (
             ClassifySettings.model_validate(classify),
             ModelSettings.model_validate(arguments.model or EMBEDDER),
-            SourceSettings(
-                path=str(arguments.file),
-                prompt_column=arguments.prompt_column,
-                limit=arguments.limit,
-                language=None if arguments.any_language else "en",
-            ),
+            source_of(arguments),
         )
     except ValidationError as error:
         raise UserError(explain(error)) from None

@@ -10,6 +10,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from misalign_bench.cli.source import add_source_arguments, source_of
 from misalign_bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -41,16 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seed", type=int, default=0, help="of folds and order of prompts (default: 0)"
     )
-    parser.add_argument(
-        "--prompt-column",
-        default="prompt",
-        metavar="NAME",
-        help="the column that holds the prompt (default: %(default)s)",
-    )
-    parser.add_argument("--limit", type=int, metavar="N", help="use the first N rows only")
-    parser.add_argument(
-        "--any-language", action="store_true", help="keep prompts that are not in English"
-    )
+    add_source_arguments(parser)
     parser.add_argument("--quiet", action="store_true", help="no progress")
     parser.add_argument("--json", action="store_true", help="print the training manifest as JSON")
 
@@ -84,22 +76,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _prompts(arguments: argparse.Namespace) -> list[Prompt]:
-    from pydantic import ValidationError
-
     from misalign_bench.build.ingest import ingest
-    from misalign_bench.config import SourceSettings
-    from misalign_bench.config_file import explain
 
-    try:
-        source = SourceSettings(
-            path=str(arguments.file),
-            prompt_column=arguments.prompt_column,
-            limit=arguments.limit,
-            language=None if arguments.any_language else "en",
-        )
-    except ValidationError as error:
-        raise UserError(explain(error)) from None
-    prompts = list(ingest(source).prompts)
+    prompts = list(ingest(source_of(arguments)).prompts)
     if any(prompt.published is None for prompt in prompts):
         raise UserError(
             "the prompts came without labels",
