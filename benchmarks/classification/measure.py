@@ -42,6 +42,7 @@ def main() -> None:
     parser.add_argument("--sample", type=int, default=0, metavar="N")
     parser.add_argument("--model", default="embedded/qwen2.5-coder-0.5b")
     parser.add_argument("--methods", default="yesno,joint")
+    parser.add_argument("--candidates", type=int, default=6, help="of yesno")
     arguments = parser.parse_args()
     published = load(arguments.data)
     results = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
@@ -49,7 +50,9 @@ def main() -> None:
         from models import ask_model
 
         for method in arguments.methods.split(","):
-            found = ask_model(published, arguments.model, method, arguments.sample)
+            found = ask_model(
+                published, arguments.model, method, arguments.sample, arguments.candidates
+            )
             results.setdefault("models", {})[f"{arguments.model} {method}"] = found
     else:
         results |= embedding_results(published)

@@ -28,6 +28,8 @@ from misalign_bench.taxonomy.loader import taxonomy
 
 GREEDY = Sampling(temperature=0.0, top_p=1.0, max_tokens=512)
 IN_FLIGHT = 256
+MOST_LABELS = 8
+"""Of one dimension in an answer; a small model would otherwise go through the list to its end."""
 
 
 class JointClassifier:
@@ -108,7 +110,7 @@ def schema(dimension: Dimension) -> dict[str, Any]:
     }
     return {
         "type": "object",
-        "properties": {"labels": {"type": "array", "items": label}},
+        "properties": {"labels": {"type": "array", "items": label, "maxItems": MOST_LABELS}},
         "required": ["labels"],
         "additionalProperties": False,
     }
