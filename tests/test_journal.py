@@ -391,11 +391,11 @@ def test_another_programs_database_is_refused_and_left_as_it_was(path: Path) -> 
 def test_a_journal_of_a_newer_version_is_refused(path: Path) -> None:
     Journal.open(path).__exit__()
     connection = sqlite3.connect(path)
-    connection.execute("UPDATE meta SET value = '2' WHERE name = 'schema_version'")
+    connection.execute("UPDATE meta SET value = '3' WHERE name = 'schema_version'")
     connection.execute("UPDATE meta SET value = '9.0' WHERE name = 'project_version'")
     connection.commit()
     connection.close()
-    with pytest.raises(UserError, match=r"written by misalign-bench 9\.0 \(schema 2;.*Upgrade"):
+    with pytest.raises(UserError, match=r"written by misalign-bench 9\.0 \(schema 3;.*Upgrade"):
         Journal.open(path)
 
 

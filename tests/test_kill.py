@@ -234,7 +234,8 @@ def test_kills_leave_no_half_written_file_behind(story: Story) -> None:
     assert list(story.folder.rglob("*.partial")) == []
     manifest = json.loads((story.folder / "manifest.json").read_text())
     assert manifest["status"] == "done"
-    assert manifest["runs"] >= KILLS
+    # The other kills may come before a run has begun.
+    assert manifest["runs"] > BY_CALLS
 
 
 @pytest.fixture(scope="module")

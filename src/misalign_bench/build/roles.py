@@ -7,11 +7,13 @@ are, whatever they are called.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from misalign_bench.config import ModelSettings, RunSettings
+from misalign_bench.config import RunSettings
+from misalign_bench.config_model import ModelSettings
 from misalign_bench.errors import UserError
 from misalign_bench.llm.budget import Budget
 from misalign_bench.llm.calls import Call
@@ -77,8 +79,8 @@ class Clients:
 
     async def close(self) -> None:
         """Close every client; calls under way are finished and stored."""
-        for client in self._held.values():
-            await client.close()
+        # At once: while one finishes its calls, no other may begin those that wait in it.
+        await asyncio.gather(*(client.close() for client in self._held.values()))
         self._held.clear()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
@@ -12,7 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from misalign_bench.build.roles import Clients
-    from misalign_bench.config import BudgetSettings, ModelSettings, Settings
+    from misalign_bench.config import BudgetSettings
+    from misalign_bench.config_model import ModelSettings, Settings
     from misalign_bench.journal.folder import RunFolder
     from misalign_bench.llm.model import Usage
 
@@ -96,6 +96,7 @@ def with_clients(
         The result, and the totals of this run by (role, model).
     """
     from misalign_bench.build.roles import CallOptions, Clients
+    from misalign_bench.cli.interrupt import run_interruptibly
     from misalign_bench.errors import UserError
     from misalign_bench.journal.store import Journal
     from misalign_bench.llm.budget import Budget
@@ -120,7 +121,11 @@ def with_clients(
                 folder.manifest.stage("calls", {"answers": journal.count()}, journal.totals())
             await journal.close()
 
-    return asyncio.run(run())
+    def stopped() -> None:
+        with suppress(UserError):
+            folder.manifest.finish("stopped", "interrupted")
+
+    return run_interruptibly(run(), stopped, quiet=arguments.quiet)
 
 
 def argv() -> list[str]:
@@ -131,8 +136,9 @@ def argv() -> list[str]:
 def dumped(settings: Any) -> dict[str, Any]:
     """A configuration as the manifest keeps it, paths as names only."""
     table: dict[str, Any] = settings.model_dump(mode="json")
-    for part, key in (("source", "path"), ("classify", "head")):
-        held = table.get(part)
+    expand = table.get("expand") or {}
+    places = (table.get("source"), "path"), (table.get("classify"), "head")
+    for held, key in (*places, (expand.get("classify"), "head")):
         if isinstance(held, dict) and held.get(key):
             held[key] = Path(held[key]).name
     return table

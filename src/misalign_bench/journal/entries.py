@@ -1,15 +1,17 @@
 """What the journal holds: answers, attempts, and their totals, as records and as rows.
 
 Bodies are canonical JSON, compressed. ``surrogatepass`` keeps every text a model may return,
-lone surrogates included, exactly as it was.
+lone surrogates included, exactly as it was. Every row ends with a checksum over its other columns,
+because SQLite has none: a bit that flipped on the disk is found when the row is read.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import sqlite3
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -86,12 +88,14 @@ class Totals:
     errors: Mapping[str, int] = field(default_factory=dict)
 
 
-# The bodies stand last: SQLite reads a row from the left, so sums need not touch them.
+CHECKSUM = "checksum"
 ANSWER_COLUMNS = (
     *("key", "role", "model", "template", "status", "round", "draw", "epoch", "input_tokens"),
     *("output_tokens", "cached_tokens", "cost", "latency", "created", "request", "response"),
+    CHECKSUM,
 )
-ATTEMPT_COLUMNS = ("key", "model", "role", "time", "kind", "detail", "latency", "status")
+ATTEMPT_COLUMNS = ("key", "model", "role", "time", "kind", "detail", "latency", "status", CHECKSUM)
+ENDPOINT_COLUMNS = ("model", "endpoint", "served", CHECKSUM)
 
 
 def answer_row(entry: Entry) -> Row:
@@ -100,21 +104,19 @@ def answer_row(entry: Entry) -> Row:
     Raises:
         TypeError: a body is not JSON-able.
     """
-    return (
+    counts = (entry.input_tokens, entry.output_tokens, entry.cached_tokens)
+    # As SQLite gives them back, or the checksum would not fit: it takes not-a-number for NULL.
+    cost = None if entry.cost is None or math.isnan(entry.cost) else entry.cost + 0.0
+    return sealed(
         entry.key,
         plain(entry.role),
         plain(entry.model),
         plain(entry.template),
         plain(entry.status),
-        entry.round,
-        entry.index,
-        entry.epoch,
-        entry.input_tokens,
-        entry.output_tokens,
-        entry.cached_tokens,
-        entry.cost,
-        entry.latency,
-        entry.created,
+        *(int(number) for number in (entry.round, entry.index, entry.epoch, *counts)),
+        cost,
+        entry.latency + 0.0,
+        entry.created + 0.0,
         pack(entry.request),
         pack(entry.response),
     )
@@ -124,9 +126,10 @@ def entry_of(row: Row) -> Entry:
     """The answer that a row holds.
 
     Raises:
-        sqlite3.DatabaseError: a body cannot be read, so the file is damaged.
+        sqlite3.DatabaseError: the row is not as it was written, so the file is damaged.
     """
-    key, role, model, template, status, round_, index, epoch, *counts, request, response = row
+    values = opened(row)
+    key, role, model, template, status, round_, index, epoch, *counts, request, response = values
     input_tokens, output_tokens, cached_tokens, cost, latency, created = counts
     return Entry(
         key=key,
@@ -150,16 +153,50 @@ def entry_of(row: Row) -> Entry:
 
 def attempt_row(attempt: Attempt) -> Row:
     """An attempt in the order of ``ATTEMPT_COLUMNS``."""
-    return (
+    return sealed(
         attempt.key,
         plain(attempt.model),
         plain(attempt.role),
-        attempt.time,
+        attempt.time + 0.0,
         plain(attempt.kind),
         plain(attempt.detail),
-        attempt.latency,
+        attempt.latency + 0.0,
         attempt.status,
     )
+
+
+def sealed(*values: Any) -> Row:
+    """The values of a row with their checksum behind them."""
+    return (*values, checksum(values))
+
+
+def opened(row: Sequence[Any]) -> Row:
+    """The values of a stored row without the checksum, which must fit them.
+
+    >>> opened(sealed("k1", 0.5, None, b"body"))
+    ('k1', 0.5, None, b'body')
+
+    Raises:
+        sqlite3.DatabaseError: it does not, so the file is damaged.
+    """
+    *values, written = row
+    if written is None or written != checksum(values):
+        raise sqlite3.DatabaseError("a stored row is malformed")
+    return tuple(values)
+
+
+def checksum(values: Sequence[Any]) -> int | None:
+    """CRC-32 over columns, bodies by their bytes; None for values that no row of ours holds."""
+    bodies = [value for value in values if isinstance(value, bytes)]
+    shown = [len(value) if isinstance(value, bytes) else value for value in values]
+    try:
+        # JSON rather than repr, which escapes differently from one Python to the next.
+        sum_ = zlib.crc32(json.dumps(shown).encode("ascii"))
+    except (TypeError, ValueError):
+        return None
+    for body in bodies:
+        sum_ = zlib.crc32(body, sum_)
+    return sum_
 
 
 def pack(body: Mapping[str, Any]) -> bytes:

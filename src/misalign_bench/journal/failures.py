@@ -20,7 +20,10 @@ RESUME = f"Mend that and run the same command again; {KEPT}"
 FREE = f"Free some space and run the same command again; {KEPT}"
 WRITABLE = "Choose a folder that exists and that you may write to"
 DAMAGED = "it is damaged, or no journal at all"
-SET_ASIDE = "Move it away or restore a copy of it; calls that are not in a journal are asked again"
+SET_ASIDE = (
+    "Move it away, or keep what is intact in it: misalign-bench repair on its folder. Calls that"
+    " are not in a journal are asked again"
+)
 
 # SQLite's own wording, because Python 3.10 does not give the result code.
 _SQLITE: tuple[tuple[str, type[UserError], str, str], ...] = (
@@ -31,6 +34,7 @@ _SQLITE: tuple[tuple[str, type[UserError], str, str], ...] = (
     ("locked", OutsideWorld, "another process keeps it locked", "Wait for it, then run again"),
     ("not a database", UserError, DAMAGED, SET_ASIDE),
     ("malformed", UserError, DAMAGED, SET_ASIDE),
+    ("could not decode", UserError, DAMAGED, SET_ASIDE),
 )
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)

@@ -57,7 +57,7 @@ class RunFolder:
         folder = cls(path, FolderLock(path))
         # A run folder lost with the power would take its journal along.
         with suppress(OSError):
-            _sync_folder(path.parent)
+            sync_folder(path.parent)
         try:
             folder.manifest = Manifest(path, command, settings_dump, folder.write_atomic)
         except BaseException:
@@ -131,9 +131,9 @@ class RunFolder:
     def _sync_folders(self, folder: Path) -> None:
         """Make the new name durable, and the names of folders that were made for it."""
         while folder != self.path:
-            _sync_folder(folder)
+            sync_folder(folder)
             folder = folder.parent
-        _sync_folder(self.path)
+        sync_folder(self.path)
 
 
 def _ending(error: BaseException) -> tuple[Status, str]:
@@ -153,7 +153,8 @@ def _sync(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
     if os.name == "nt":
         return
     handle = os.open(folder, os.O_RDONLY)

@@ -11,9 +11,12 @@ import asyncio
 import concurrent.futures
 import sqlite3
 import threading
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
+from operator import add
 from pathlib import Path
+from typing import Any
 
 from misalign_bench.errors import UserError
 from misalign_bench.journal.database import (
@@ -27,6 +30,7 @@ from misalign_bench.journal.database import (
 from misalign_bench.journal.entries import (
     ANSWER_COLUMNS,
     ATTEMPT_COLUMNS,
+    ENDPOINT_COLUMNS,
     Attempt,
     Entry,
     Row,
@@ -34,7 +38,9 @@ from misalign_bench.journal.entries import (
     answer_row,
     attempt_row,
     entry_of,
+    opened,
     plain,
+    sealed,
 )
 from misalign_bench.journal.failures import explained
 from misalign_bench.journal.redaction import without_credentials
@@ -85,7 +91,7 @@ class Journal:
         """
         with explained(self.path):
             rows = self._rows(SELECT_ANSWER, (key,))
-            return entry_of(rows[0]) if rows else None
+            return _answer_to(key, rows[0]) if rows else None
 
     async def put(self, entry: Entry) -> Entry:
         """Store an answer unless its key has one; return what the store holds, durably.
@@ -101,7 +107,7 @@ class Journal:
         self._submit(Write(INSERT_ANSWER, answer_row(entry), waiter, entry.key))
         row = await waiter
         with explained(self.path):
-            return entry_of(row)
+            return _answer_to(entry.key, row)
 
     async def attempt(self, attempt: Attempt) -> None:
         """Record a try in one of the next commits, without waiting for it.
@@ -123,7 +129,9 @@ class Journal:
     def attempts(self, *, kind: str | None = None) -> Iterator[Attempt]:
         """Attempts in the order of their writing, all or those of one kind."""
         for row in self._pages("attempts", ATTEMPT_COLUMNS, {"kind": kind}):
-            yield Attempt(*row)
+            with explained(self.path):
+                attempt = Attempt(*opened(row))
+            yield attempt
 
     def count(self) -> int:
         """How many answers are stored."""
@@ -138,14 +146,22 @@ class Journal:
 
     def totals(self) -> dict[tuple[str, str], Totals]:
         """Sums for each (role, model), sorted."""
-        totals: dict[tuple[str, str], Totals] = {}
+        # Not by SQLite's sums, which would count a row that is no longer as it was written.
+        sums: defaultdict[tuple[str, str], list[Any]] = defaultdict(
+            lambda: [0, 0, 0, 0, 0.0, 0, 0.0]
+        )
         with explained(self.path):
-            for role, model, *sums in self._rows(_SUMS):
-                totals[role, model] = Totals(*sums)
-            for role, model, kind, number in self._rows(_KINDS):
-                held = totals.get((role, model), Totals())
-                errors = held.errors if kind == "ok" else {**held.errors, kind: number}
-                totals[role, model] = replace(held, attempts=held.attempts + number, errors=errors)
+            for row in self._pages("answers", ANSWER_COLUMNS, {}):
+                _, role, model, *_, sent, written, cached, cost, seconds, _, _, _ = opened(row)
+                added = (1, sent, written, cached, cost or 0.0, cost is None, seconds)
+                held = sums[role, model]
+                held[:] = map(add, held, added)
+        tries = Counter((one.role, one.model, one.kind) for one in self.attempts())
+        totals = {place: Totals(*held) for place, held in sums.items()}
+        for (role, model, kind), number in sorted(tries.items()):
+            known = totals.get((role, model), Totals())
+            errors = known.errors if kind == "ok" else {**known.errors, kind: number}
+            totals[role, model] = replace(known, attempts=known.attempts + number, errors=errors)
         return dict(sorted(totals.items()))
 
     def watch_endpoint(self, model: str, endpoint: str, served: str, same_model: bool) -> None:
@@ -176,7 +192,8 @@ class Journal:
         if endpoint in {"", *endpoints} and served in {"", *fingerprints}:
             return
         waiter: concurrent.futures.Future[Row] = concurrent.futures.Future()
-        self._submit(Write(INSERT_ENDPOINT, (plain(model), endpoint, served), waiter))
+        row = sealed(plain(model), endpoint, served)
+        self._submit(Write(INSERT_ENDPOINT, row, waiter))
         waiter.result()
         endpoints.update({endpoint} - {""})
         fingerprints.update({served} - {""})
@@ -227,10 +244,11 @@ class Journal:
     def _recorded(self, model: str) -> tuple[set[str], set[str]]:
         """The known endpoints and served fingerprints of a model, without the unknown ones."""
         if model not in self._known:
-            statement = "SELECT endpoint, served FROM endpoints WHERE model = ?"
+            statement = f"SELECT {', '.join(ENDPOINT_COLUMNS)} FROM endpoints"
             with explained(self.path):
-                rows = self._rows(statement, (plain(model),))
-            endpoints, fingerprints = {row[0] for row in rows}, {row[1] for row in rows}
+                rows = [opened(row) for row in self._rows(statement)]
+            rows = [row for row in rows if row[0] == plain(model)]
+            endpoints, fingerprints = {row[1] for row in rows}, {row[2] for row in rows}
             self._known[model] = (endpoints - {""}, fingerprints - {""})
         return self._known[model]
 
@@ -239,7 +257,13 @@ def _shown(values: set[str]) -> str:
     return " or ".join(sorted(values))
 
 
-_SUMS = """SELECT role, model, COUNT(*), SUM(input_tokens), SUM(output_tokens),
-    SUM(cached_tokens), TOTAL(cost), SUM(cost IS NULL), TOTAL(latency)
-    FROM answers GROUP BY role, model"""
-_KINDS = "SELECT role, model, kind, COUNT(*) FROM attempts GROUP BY role, model, kind ORDER BY kind"
+def _answer_to(key: str, row: Row) -> Entry:
+    """The answer in a row that the index gave for ``key``.
+
+    Raises:
+        sqlite3.DatabaseError: it is another one, or not as it was written.
+    """
+    entry = entry_of(row)
+    if entry.key != key:
+        raise sqlite3.DatabaseError("the index is malformed")
+    return entry
