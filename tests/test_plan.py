@@ -158,6 +158,16 @@ async def test_fewer_generators_a_prompt_are_fewer_calls(tmp_path: Path) -> None
     assert not outside(compare(made, usage))
 
 
+async def test_only_new_prompts_are_labelled_beside_published_labels(tmp_path: Path) -> None:
+    wanted = {"enabled": True, "target": 3, "max_rounds": 2, "domains": ["culture/Festivals"]}
+    settings = settings_of(tmp_path, expand=wanted | {"classify": {"method": "joint"}})
+    made = await plan(settings)
+    _, usage = await run_build(settings, tmp_path / "journal.sqlite")
+    assert row_of(made, "classifier").calls.low == 0
+    assert usage["classifier", "simulated/classifier"].calls >= 3
+    assert not outside(compare(made, usage))
+
+
 async def test_labels_that_a_model_gives_leave_the_rest_open(tmp_path: Path) -> None:
     settings = settings_of(
         tmp_path,

@@ -52,7 +52,7 @@ Cases = dict[tuple[str, Reason], tuple[Found, Found]]
 
 SOURCE = Path(inspect.getfile(deduplicate_module)).parent
 # What reads, plans or counts rows gives no reason of its own.
-NO_RULES = ("history", "plan", "statistics")
+NO_RULES = ("draw", "history", "plan", "statistics")
 ASKED = "My flatmate never pays her share of the heating. How do I bring it up?"
 FINE = (
     "Put the last three bills on the table and ask her how she would like to split them this year."

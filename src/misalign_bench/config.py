@@ -1,81 +1,20 @@
 """Every setting of Stage I and Stage II, as tables that are checked before anything starts.
 
-Unknown keys are refused. How a file becomes such a table: ``config_file``.
+Unknown keys are refused. How a model is named: ``config_model``; how a file becomes such a table:
+``config_file``.
 """
 
 from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from misalign_bench.config_model import ModelSettings, SamplingSettings, Settings
 from misalign_bench.records import Condition, Split
 
-
-class Settings(BaseModel):
-    """Base of all configuration tables: frozen, unknown keys refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
-
-
-class SamplingSettings(Settings):
-    """Sampling parameters of one role; defaults as in the paper."""
-
-    temperature: float = Field(0.7, ge=0, le=2)
-    top_p: float = Field(0.9, gt=0, le=1)
-    max_tokens: int = Field(512, ge=1, le=131072)
-
-
-class PriceSettings(Settings):
-    """US dollars per million tokens."""
-
-    input: float = Field(ge=0)
-    output: float = Field(ge=0)
-    cached_input: float | None = Field(None, ge=0)
-
-
-class ModelSettings(Settings):
-    """A model: ``provider/name`` or, for an OpenAI-compatible server, ``openai/NAME@BASE_URL``."""
-
-    model: str
-    base_url: str = ""
-    key_variable: str = "OPENAI_API_KEY"
-    revision: str = ""
-    same_model: bool = False
-    category: Literal["general", "fine-tuned", "open-weight", "guardrail", ""] = ""
-    licence: str = ""
-    sampling: SamplingSettings | None = None
-    price: PriceSettings | None = None
-    concurrency: int | None = Field(None, ge=1, le=4096)
-    deadline: float | None = Field(None, gt=0)
-    retries: int = Field(5, ge=0, le=100)
-
-    @property
-    def attempt_seconds(self) -> float:
-        """Seconds for one attempt; embedded models also wait for their turn at the cores."""
-        return self.deadline or (1800.0 if self.model.startswith("embedded/") else 120.0)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_text(cls, value: Any) -> Any:
-        """Accept ``openai/NAME@URL`` in place of a table, and split the URL off."""
-        table = {"model": value} if isinstance(value, str) else dict(value)
-        name = str(table.get("model", ""))
-        name, at, url = name.partition("@")
-        if at and "://" in url and not table.get("base_url"):
-            table |= {"model": name, "base_url": url}
-        return table
-
-    @field_validator("model")
-    @classmethod
-    def _has_provider(cls, value: str) -> str:
-        provider, _, name = value.partition("/")
-        if provider not in ("openai", "embedded", "simulated", "inspect") or not name:
-            raise ValueError(
-                f"unknown model {value!r}: write openai/NAME, embedded/NAME, simulated/BEHAVIOUR"
-                " or inspect/MODEL"
-            )
-        return value
+JudgeMethod = Literal["auto", "structured", "logprob", "completion", "guardrail", "reward"]
+Framing = Literal["violates", "satisfies", "few_shot"]
 
 
 class SourceSettings(Settings):
@@ -161,6 +100,11 @@ class ClassifySettings(Settings):
         return self
 
     @property
+    def asks(self) -> bool:
+        """Whether a language model is asked."""
+        return self.method in ("yesno", "joint")
+
+    @property
     def embeds(self) -> bool:
         """Whether an embedding model runs: to classify, to rank, or first in a cascade."""
         return self.method in ("embedding", "yesno") or self.cascade is not None
@@ -169,7 +113,8 @@ class ClassifySettings(Settings):
 class ExpandSettings(Settings):
     """Expansion of rare domains to ``target`` prompts each; ``domains`` limits it to some.
 
-    ``neighbours`` domains that are easily taken for one are named as not the topic.
+    ``neighbours`` domains that are easily taken for one are named as not the topic. ``classify``
+    says how new prompts are labelled where the labels of the others are published ones.
     """
 
     enabled: bool = True
@@ -179,6 +124,7 @@ class ExpandSettings(Settings):
     examples: int = Field(5, ge=1, le=20)
     neighbours: int = Field(3, ge=0, le=20)
     max_rounds: int = Field(10, ge=1)
+    classify: ClassifySettings | None = None
     sampling: SamplingSettings = SamplingSettings()
 
 
@@ -209,14 +155,17 @@ class JudgeSettings(Settings):
     """How a judge is asked. ``auto`` takes log-probabilities for embedded models.
 
     A guardrail is asked in the format of its family: ``auto`` knows it by the model's name,
-    ``guardrail`` takes ``family`` for every model of the run if it is given.
+    ``guardrail`` takes ``family`` for every model of the run if it is given. ``completion`` is
+    ``logprob`` for base models: a plain text without chat template. ``reward`` is for reward
+    models, asked by the interface ``reward`` names (``docs/targets.md``).
     ``threshold`` is a fixed probability; None fits one per dimension on the calibration set, of
-    which ``calibration_items`` are used (None: all).
+    which ``calibration_items`` are used (None: all). A reward's is fitted on the validation split.
     """
 
-    method: Literal["auto", "structured", "logprob", "guardrail"] = "auto"
+    method: JudgeMethod = "auto"
     family: Literal["", "llama_guard", "shield_gemma", "wild_guard", "granite_guardian"] = ""
-    framing: Literal["violates", "satisfies", "few_shot"] = "few_shot"
+    framing: Framing = "few_shot"
+    reward: Literal["classify", "pooling"] = "classify"
     threshold: float | None = Field(None, ge=0, le=1)
     calibration_items: int | None = Field(None, ge=30)
     sampling: SamplingSettings = SamplingSettings(temperature=0.0, top_p=1.0, max_tokens=512)
@@ -225,6 +174,8 @@ class JudgeSettings(Settings):
     def _family_of_a_guardrail(self) -> JudgeSettings:
         if self.family and self.method != "guardrail":
             raise ValueError("a family is a guardrail's: method: guardrail")
+        if self.method == "reward" and self.threshold is not None:
+            raise ValueError("a reward's threshold is fitted on validation items, never set")
         return self
 
 
@@ -263,13 +214,38 @@ class ExportSettings(Settings):
     prompt_licence: str = ""
 
 
+class PanelSettings(Settings):
+    """How the judges of ``mode: respond`` are asked, and how their verdicts become one.
+
+    ``probes`` responses are judged again with the options swapped and with padding. ``one_family``
+    lets all judges of a panel be of one model family (marks the results).
+    """
+
+    rule: Literal["majority", "unanimity"] = "majority"
+    probes: int = Field(0, ge=0)
+    one_family: bool = False
+    verdict: JudgeSettings = JudgeSettings()
+
+
+class TargetSettings(ModelSettings):
+    """A model under test; a ``method`` of its own wins over ``judge.method``."""
+
+    method: JudgeMethod | None = None
+
+
 class BenchSettings(Settings):
     """Stage II, used by ``misalign-bench demo`` and as defaults of ``misalign-bench bench``.
 
     ``until`` stops as soon as the interval of every Alignment Score is so many points to each side.
+    ``framings`` measures every target under each of these wordings; the best one, and a reward
+    model's threshold, are chosen on the items that ``choose_on`` names.
+    With ``mode: respond`` the targets answer the prompts, sampled as ``answers`` says, and
+    ``judges`` give the verdicts (``panel``); ``judge`` says how a target of ``mode: detect`` is
+    asked.
     """
 
-    targets: tuple[ModelSettings, ...] = ()
+    mode: Literal["detect", "respond"] = "detect"
+    targets: tuple[TargetSettings, ...] = ()
     conditions: tuple[Condition, ...] = ("joint",)
     splits: tuple[Split, ...] = ("test",)
     epochs: int = Field(3, ge=1, le=100)
@@ -278,7 +254,17 @@ class BenchSettings(Settings):
     resamples: int = Field(2000, ge=0)
     interval: Literal["bca", "percentile"] = "bca"
     until: float | None = Field(None, gt=0, lt=0.5)
+    framings: tuple[Framing, ...] = ()
+    choose_on: Literal["validation", "calibration_set"] = "validation"
+    judges: tuple[ModelSettings, ...] = ()
+    panel: PanelSettings = PanelSettings()
+    answers: SamplingSettings = SamplingSettings()
     allow_shared_roles: bool = False
+
+    def judge_of(self, target: TargetSettings) -> JudgeSettings:
+        """How this target is asked."""
+        method = target.method or self.judge.method
+        return self.judge.model_copy(update={"method": method})
 
 
 class RunSettings(Settings):
@@ -298,3 +284,26 @@ class RunSettings(Settings):
     budget: BudgetSettings = BudgetSettings()
     export: ExportSettings = ExportSettings()
     bench: BenchSettings = BenchSettings()
+
+    @property
+    def classify_written(self) -> ClassifySettings:
+        """How prompts that expansion writes are labelled."""
+        return self.expand.classify or self.classify
+
+    @property
+    def labelling(self) -> tuple[ClassifySettings, ...]:
+        """Every way in which the run labels prompts."""
+        written = self.expand.classify if self.expand.enabled else None
+        return (self.classify,) if written is None else (self.classify, written)
+
+    @model_validator(mode="after")
+    def _new_prompts_can_be_labelled(self) -> RunSettings:
+        published = self.classify.method == "published"
+        if self.expand.classify is not None and not published:
+            raise ValueError("expand.classify is for published labels; others go by classify")
+        if self.expand.enabled and self.classify_written.method == "published":
+            raise ValueError(
+                "published labels cannot be given to new prompts: say in expand.classify how those"
+                " are labelled, or set expand.enabled: false"
+            )
+        return self

@@ -6,13 +6,20 @@ recommend, ``configs/demo.yaml`` what ``misalign-bench demo`` runs.
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from misalign_bench.config import RunSettings, Settings
+from misalign_bench.config import ClassifySettings, RunSettings
+from misalign_bench.config_model import Settings
 from misalign_bench.errors import UserError
+
+LARGEST = 1_000_000
+"""Bytes of a configuration file."""
+DEEPEST = 40
+MOST_VALUES = 50_000
 
 SHIPPED = ("default", "paper", "demo", "demo-small")
 
@@ -29,32 +36,83 @@ def load(source: str | Path) -> RunSettings:
 
     path = locate(source)
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            content = file.read(LARGEST + 1)
     except FileNotFoundError:
         raise UserError(
             "no such configuration", where=str(source), mend=f"Shipped ones: {', '.join(SHIPPED)}"
         ) from None
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise UserError(f"cannot be read: {error}", where=str(source)) from None
     try:
-        table = yaml.load(text, _strict_loader())
-    except yaml.YAMLError as error:
+        table = read_yaml(content)
+    except UnicodeDecodeError as error:
+        raise UserError(f"cannot be read: {error}", where=str(source)) from None
+    except (yaml.YAMLError, ValueError) as error:
         raise UserError(f"not valid YAML: {error}", where=str(source)) from None
     return parse(table, where=str(source), folder=path.parent)
 
 
+def read_yaml(content: bytes) -> Any:
+    """What a YAML file holds, read by the safe loader within limits.
+
+    Size, depth and number of values are bounded, and an alias counts as all that it stands for, so
+    that a small file cannot become a large table.
+
+    Raises:
+        YAMLError: no YAML, a key twice in one table, or over a limit.
+        ValueError: a value that its type does not know, such as the 31st of February; no UTF-8.
+    """
+    import yaml
+
+    if len(content) > LARGEST:
+        raise yaml.YAMLError(f"it is longer than {LARGEST:,} bytes")
+    loader = _strict_loader()(content.decode("utf-8-sig"))
+    try:
+        return loader.get_single_data()
+    except (TypeError, AttributeError, LookupError, OverflowError) as error:
+        # What the loader's constructors raise for some malformed values.
+        raise yaml.YAMLError(f"a value cannot be read ({error})") from None
+    finally:
+        loader.dispose()
+
+
 def _strict_loader() -> Any:
-    """The safe loader, but a key that stands twice in a table is an error, not a silent choice."""
+    """The safe loader with limits; a key that stands twice in a table is an error too."""
     import yaml
 
     class Strict(yaml.SafeLoader):
-        """Refuses duplicate keys."""
+        """Refuses duplicate keys, and what is deeper or holds more values than a configuration."""
+
+        def __init__(self, text: str) -> None:
+            super().__init__(text)
+            self._depth = self._values = 0
+            self._held: dict[int, int] = {}
+
+        def compose_node(self, parent: Any, index: Any) -> Any:
+            """Count a value before what is in it is composed, and an alias as what it names."""
+            self._depth += 1
+            if self._depth > DEEPEST:
+                raise yaml.YAMLError(f"it is nested more than {DEEPEST} deep")
+            before = self._values
+            node = super().compose_node(parent, index)
+            self._depth -= 1
+            # An alias gives the node that was counted before, or one that is not complete yet.
+            known = self._held.get(id(node))
+            self._values += 1 if known is None else known
+            if self._values > MOST_VALUES:
+                raise yaml.YAMLError(f"it holds more than {MOST_VALUES:,} values")
+            self._held.setdefault(id(node), self._values - before)
+            return node
 
     def mapping(loader: Any, node: Any) -> Any:
-        keys = [loader.construct_object(key) for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.YAMLError(f"the key {key!r} stands twice in one table")
+        keys = [loader.construct_object(key, deep=True) for key, _ in node.value]
+        try:
+            twice = [key for key, count in Counter(keys).items() if count > 1]
+        except TypeError:
+            raise yaml.YAMLError("a key of a table is a list or a table") from None
+        for key in twice:
+            raise yaml.YAMLError(f"the key {key!r} stands twice in one table")
         return loader.construct_mapping(node, deep=True)
 
     Strict.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, mapping)
@@ -86,9 +144,15 @@ def parse(table: Any, *, where: str, folder: Path) -> RunSettings:
         path = str(folder / settings.source.path)
         update["source"] = settings.source.model_copy(update={"path": path})
     if settings.classify.head:
-        head = str(folder / settings.classify.head)
-        update["classify"] = settings.classify.model_copy(update={"head": head})
+        update["classify"] = _head_in(folder, settings.classify)
+    if (written := settings.expand.classify) is not None and written.head:
+        moved = _head_in(folder, written)
+        update["expand"] = settings.expand.model_copy(update={"classify": moved})
     return settings.model_copy(update=update)
+
+
+def _head_in(folder: Path, classify: ClassifySettings) -> ClassifySettings:
+    return classify.model_copy(update={"head": str(folder / classify.head)})
 
 
 def explain(error: ValidationError) -> str:

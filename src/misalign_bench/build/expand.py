@@ -232,7 +232,7 @@ def _classified(
         return reason
     if not isinstance(answer, tuple):
         return answer.reason
-    one = labelled(prompt, answer, settings.classify.delta)
+    one = labelled(prompt, answer, settings.classify_written.delta)
     held = any(label.key == order.domain.key for label in one.labels)
     return one if held else Reason.OFF_DOMAIN
 

@@ -74,9 +74,10 @@ def is_simulated(pair: Pair, settings: RunSettings) -> bool:
     """Say whether a simulated model wrote, labelled or judged any part of a pair."""
     roles = settings.roles
     models = [pair.generator, roles.evaluator.model]
-    if settings.classify.method != "published":
+    written = bool(pair.labelled.prompt.expanded_for)
+    if written or settings.classify.method != "published":
         models.append(roles.classifier.model)
-    if pair.labelled.prompt.expanded_for and roles.expander is not None:
+    if written and roles.expander is not None:
         models.append(roles.expander.model)
     return any(model.startswith("simulated/") for model in models)
 

@@ -23,8 +23,9 @@ from misalign_bench.build.roles import Clients, refuse_shared
 from misalign_bench.build.screen import Relevance
 from misalign_bench.build.split import with_splits
 from misalign_bench.build.statistics_table import Ledger
-from misalign_bench.config import ModelSettings, RunSettings
-from misalign_bench.errors import OutsideWorld, UserError
+from misalign_bench.config import ClassifySettings, RunSettings
+from misalign_bench.config_model import ModelSettings
+from misalign_bench.errors import OutsideWorld
 from misalign_bench.judge.bind import bind_judge
 from misalign_bench.judge.calibration import Calibration
 from misalign_bench.judge.consistency import Asked, Consistency, consistency, sample
@@ -94,10 +95,10 @@ async def build(settings: RunSettings, clients: Clients, watch: Watch, counted: 
     shared = check_roles(settings, clients)
     wanted_domains(settings)
     ingested = _ingest(settings, watch, counted)
-    classifier = _classifier(settings, clients)
+    classifier = _classifier(settings.classify, settings, clients)
     labelled, no_label = await _classify(ingested, classifier, settings, watch, counted)
     kept, clusters, duplicates = _deduplicate(ingested, labelled, settings, counted)
-    expansion = await _expand(kept, classifier, clients, settings, watch, counted)
+    expansion = await _expand(kept, clients, settings, watch, counted)
     pool = with_splits([*kept, *expansion.added], clusters, settings.seed, settings.split)
     allowed, refused = _apply_policy(pool, settings, counted)
     evaluator, calibration = await _evaluator(clients, settings, watch)
@@ -129,24 +130,17 @@ async def build(settings: RunSettings, clients: Clients, watch: Watch, counted: 
     )
 
 
-def _classifier(settings: RunSettings, clients: Clients) -> Classifier:
+def _classifier(classify: ClassifySettings, settings: RunSettings, clients: Clients) -> Classifier:
     role = settings.roles.classifier
-    asks_a_model = settings.classify.method in ("yesno", "joint")
-    return make_classifier(settings.classify, role, clients.of(role) if asks_a_model else None)
+    return make_classifier(classify, role, clients.of(role) if classify.asks else None)
 
 
 def check_roles(settings: RunSettings, clients: Clients) -> bool:
     """Bind every model and refuse shared roles; True if they are shared and that is allowed.
 
     Raises:
-        UserError: as ``refuse_shared``, or expansion is asked for without a classifier.
+        UserError: as ``refuse_shared``.
     """
-    if settings.classify.method == "published" and settings.expand.enabled:
-        raise UserError(
-            "published labels cannot be given to new prompts",
-            where="classify.method",
-            mend="Set expand.enabled: false, or choose another method.",
-        )
     models = {held: clients.of(held).model for held in bound_models(settings)}
     return refuse_shared(settings, models)
 
@@ -157,7 +151,7 @@ def bound_models(settings: RunSettings) -> list[ModelSettings]:
     held = [*roles.generators, roles.evaluator]
     if settings.expand.enabled and roles.expander is not None:
         held.append(roles.expander)
-    if settings.classify.method in ("yesno", "joint"):
+    if any(one.asks for one in settings.labelling):
         held.append(roles.classifier)
     return list(dict.fromkeys(held))
 
@@ -214,7 +208,6 @@ def _deduplicate(
 
 async def _expand(
     kept: Sequence[LabelledPrompt],
-    classifier: Classifier,
     clients: Clients,
     settings: RunSettings,
     watch: Watch,
@@ -224,6 +217,7 @@ async def _expand(
         return Expansion()
     with watch.stage("expand", settings.expand.max_rounds) as stage:
         expander = clients.of(settings.roles.expander)
+        classifier = _classifier(settings.classify_written, settings, clients)
         found = await expand(kept, expander, classifier, settings, stage.advance)
     _refuse_pending(found.pending)
     counts = {"requests": found.requests, "added": len(found.added), "refused": len(found.dropped)}
@@ -331,7 +325,7 @@ def _relevance(settings: RunSettings) -> Relevance | None:
 
 def _embed(settings: RunSettings) -> Embed | None:
     """The embedding model, where one runs anyway."""
-    if settings.classify.method != "embedding":
+    if all(one.method != "embedding" for one in settings.labelling):
         return None
     from misalign_bench.llm.embedding import load_embedder
 

@@ -25,13 +25,12 @@ from misalign_bench.build.deduplicate import deduplicate
 from misalign_bench.build.expand import counts, expand, plan_round, wanted_domains
 from misalign_bench.build.expand_answers import Order
 from misalign_bench.build.ingest import ingest
-from misalign_bench.build.plan_bounds import Range, Rehearsal, tokens, total, weigh
+from misalign_bench.build.plan_bounds import Load, Range, Rehearsal, tokens, total, weigh
 from misalign_bench.build.plan_pairs import generators_each, plan_expanded_pairs, plan_pairs
 from misalign_bench.build.plan_table import Plan, Tally
 from misalign_bench.build.policy import barred
 from misalign_bench.build.split import with_splits
-from misalign_bench.config import RunSettings
-from misalign_bench.errors import UserError
+from misalign_bench.config import ClassifySettings, RunSettings
 from misalign_bench.journal.store import Journal
 from misalign_bench.prompts.loader import quoted
 from misalign_bench.records import Label, LabelledPrompt, Prompt
@@ -78,12 +77,6 @@ async def plan(
         UserError: bad input or configuration.
         OutsideWorld: the source or the embedding model cannot be had.
     """
-    if settings.classify.method == "published" and settings.expand.enabled:
-        raise UserError(
-            "published labels cannot be given to new prompts",
-            where="classify.method",
-            mend="Set expand.enabled: false, or choose another method.",
-        )
     pool = await _pool(settings)
     tally = Tally(settings, journal, lenient=accept_failures)
     added, proposed = await _expansion(settings, pool, tally)
@@ -110,7 +103,7 @@ async def _pool(settings: RunSettings) -> _Pool:
         classifier = make_classifier(settings.classify, settings.roles.classifier)
         labelled, _, _ = await classify(ingested.prompts, classifier, settings.classify.delta)
     else:
-        labelled = [_with_any_labels(prompt, settings) for prompt in ingested.prompts]
+        labelled = [_with_any_labels(prompt, settings.classify) for prompt in ingested.prompts]
     prompts = [one.prompt for one in labelled]
     found = deduplicate(prompts, settings.deduplicate, among=ingested.prompts)
     kept_ids = {prompt.id for prompt in found.kept}
@@ -125,11 +118,11 @@ async def _pool(settings: RunSettings) -> _Pool:
     return _Pool(ingested.rows, ingested.prompts, kept, allowed, exact)
 
 
-def _with_any_labels(prompt: Prompt, settings: RunSettings) -> LabelledPrompt:
+def _with_any_labels(prompt: Prompt, classify: ClassifySettings) -> LabelledPrompt:
     """The prompt with as many labels as it could get, those with the longest names."""
     domains = sorted(taxonomy().domains, key=lambda domain: -len(domain.name))
-    if settings.classify.method == "yesno":
-        domains = domains[: settings.classify.candidates]
+    if classify.method == "yesno":
+        domains = domains[: classify.candidates]
     labels = tuple(Label(domain.dimension, domain.name, 1.0) for domain in domains)
     return LabelledPrompt(prompt, labels, ())
 
@@ -139,35 +132,40 @@ def _longest_prompt(settings: RunSettings) -> LabelledPrompt:
     # Digits weigh a token each; a script that is not Latin may take four for a letter.
     weight = 1 if settings.source.language == "en" else 4
     text = "0" * _LONGEST_WRITTEN * weight
-    return _with_any_labels(Prompt("p0000000000000000", text, "", 0), settings)
+    prompt = Prompt("p0000000000000000", text, "", 0)
+    return _with_any_labels(prompt, settings.classify_written)
 
 
 async def _classification(settings: RunSettings, pool: _Pool, expanded: int, tally: Tally) -> None:
     """The classifier's calls: the first question of each prompt for sure, the others perhaps."""
-    method, model = settings.classify.method, settings.roles.classifier
-    if method not in ("joint", "yesno"):
-        return
+    model = settings.roles.classifier
     rehearsal = Rehearsal(model)
-    classifier = make_classifier(settings.classify, model, rehearsal.client)
-    for prompt in pool.prompts:
-        await classifier.probabilities([prompt])
-        asked = rehearsal.take()
-        loads = [weigh(request, model) for request in asked]
-        tally.add("classifier", model, total(loads).or_less(*loads[:1]), first=asked)
-    longest = _longest_prompt(settings).prompt
-    if method == "yesno":
+    if settings.classify.asks:
+        classifier = make_classifier(settings.classify, model, rehearsal.client)
+        for prompt in pool.prompts:
+            await classifier.probabilities([prompt])
+            asked = rehearsal.take()
+            loads = [weigh(request, model) for request in asked]
+            tally.add("classifier", model, total(loads).or_less(*loads[:1]), first=asked)
+    if settings.classify_written.asks:
+        each = await _longest_classification(settings, rehearsal)
+        tally.add("classifier", model, each.times(expanded).or_less())
+
+
+async def _longest_classification(settings: RunSettings, rehearsal: Rehearsal) -> Load:
+    """The most that labelling one written prompt can take."""
+    written, model = settings.classify_written, settings.roles.classifier
+    if written.method == "yesno":
         # Which candidates a prompt will get is not known: count the longest questions.
         everything: Classifier = YesNoClassifier(rehearsal.client, None, len(taxonomy().domains))
-        await everything.probabilities([longest])
     else:
         # What a cascade's first method will say of a prompt that is not written yet is not known.
-        alone = settings.classify.model_copy(update={"cascade": None})
+        alone = written.model_copy(update={"cascade": None})
         everything = make_classifier(alone, model, rehearsal.client)
-        await everything.probabilities([longest])
+    await everything.probabilities([_longest_prompt(settings).prompt])
     asked = sorted(rehearsal.take(), key=lambda one: -weigh(one, model).input_tokens.high)
-    most = settings.classify.candidates if method == "yesno" else len(asked)
-    each = total(weigh(request, model) for request in asked[:most])
-    tally.add("classifier", model, each.times(expanded).or_less())
+    most = written.candidates if written.method == "yesno" else len(asked)
+    return total(weigh(request, model) for request in asked[:most])
 
 
 async def _expansion(settings: RunSettings, pool: _Pool, tally: Tally) -> tuple[int, int]:

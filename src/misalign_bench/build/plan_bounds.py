@@ -26,11 +26,11 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import reduce
-from typing import cast
+from typing import cast, get_args
 
-from misalign_bench.config import ModelSettings
+from misalign_bench.config_model import ModelSettings
 from misalign_bench.llm.client import Answered, Client
-from misalign_bench.llm.model import Capabilities, Price, Reply, Request
+from misalign_bench.llm.model import Capabilities, Price, Reply, Request, Wire
 
 CHARACTERS_AT_MOST = 8
 LETTERS_AT_LEAST = 1.5
@@ -220,7 +220,7 @@ class _StandIn:
     @property
     def capabilities(self) -> Capabilities:
         """All there are: what a provider lacks shows when it is bound."""
-        return Capabilities()
+        return Capabilities(wires=get_args(Wire))
 
     @property
     def identity(self) -> str:

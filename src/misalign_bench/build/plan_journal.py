@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from importlib.metadata import PackageNotFoundError, version
 
-from misalign_bench.config import ModelSettings
+from misalign_bench.config_model import ModelSettings
 from misalign_bench.journal.store import Journal
 from misalign_bench.llm.calls import ACCEPTED_FAILURE, keyed
 from misalign_bench.llm.model import Request

@@ -16,7 +16,8 @@ from misalign_bench.build.plan_bounds import (
 )
 from misalign_bench.build.plan_table import Tally
 from misalign_bench.build.respond import Responder, intent_of
-from misalign_bench.config import ModelSettings, RunSettings
+from misalign_bench.config import RunSettings
+from misalign_bench.config_model import ModelSettings
 from misalign_bench.judge.bind import bind_judge
 from misalign_bench.judge.judge import Judge
 from misalign_bench.llm.model import Request

@@ -14,7 +14,8 @@ from typing import Any, Literal
 
 from misalign_bench.build.plan_bounds import SLOWER, Load, Range, dollars, engine_seconds
 from misalign_bench.build.plan_journal import Stored
-from misalign_bench.config import ModelSettings, RunSettings
+from misalign_bench.config import RunSettings
+from misalign_bench.config_model import ModelSettings
 from misalign_bench.journal.store import Journal
 from misalign_bench.llm.embedded import SLOTS
 from misalign_bench.llm.model import Request, Role

@@ -68,7 +68,7 @@ def planned(settings: RunSettings, arguments: argparse.Namespace) -> Plan:
     from misalign_bench.journal.folder import JOURNAL
     from misalign_bench.journal.store import Journal
 
-    if settings.classify.embeds:
+    if any(one.embeds for one in settings.labelling):
         fetch_weights([EMBEDDER], quiet=arguments.json)
     options = {
         "no_new_draws": arguments.no_new_draws,

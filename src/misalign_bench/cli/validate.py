@@ -1,4 +1,4 @@
-"""``misalign-bench validate``: check a configuration or a data set without calling a model.
+"""``misalign-bench validate``: check a configuration, data or results without calling a model.
 
 Prints what was checked. If anything is wrong, one line for each problem and exit code 2.
 """
@@ -17,14 +17,16 @@ from typing import TYPE_CHECKING
 from misalign_bench.errors import UserError
 
 if TYPE_CHECKING:
-    from misalign_bench.config import ModelSettings, RunSettings
+    from misalign_bench.config import RunSettings
+    from misalign_bench.config_model import ModelSettings
 
 NAME = "validate"
-HELP = "check a configuration or a data set"
+HELP = "check a configuration, a data set or a results.json"
 
 BAD_INPUT = 2
 CONFIGURATIONS = (".yaml", ".yml")
 DATA = (".parquet", ".jsonl", ".ndjson")
+RESULTS = ".json"
 
 
 @dataclass(slots=True)
@@ -60,8 +62,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument(
         "source",
-        metavar="CONFIG|DATASET",
-        help="a YAML file, a shipped configuration, a data set folder, a .parquet or .jsonl file",
+        metavar="CONFIG|DATASET|RESULTS",
+        help="a YAML file, a shipped configuration, a data set folder, a .parquet or .jsonl file,"
+        " a results.json",
     )
     parser.add_argument("--json", action="store_true", help="print the findings as JSON")
 
@@ -94,6 +97,8 @@ def _findings(source: str) -> Findings:
         from misalign_bench.cli.validate_dataset import dataset_findings
 
         return dataset_findings(path)
+    if path.is_file() and path.suffix.lower() == RESULTS:
+        return _results(path)
     if not path.exists():
         raise UserError(
             "there is no such file or folder",
@@ -101,10 +106,24 @@ def _findings(source: str) -> Findings:
             mend=f"Name a YAML file, a data set, or a shipped configuration: {', '.join(SHIPPED)}",
         )
     raise UserError(
-        f"is neither a configuration nor a data set ({path.suffix!r})",
+        f"is neither a configuration nor a data set nor results ({path.suffix!r})",
         where=source,
-        mend=f"Known: {', '.join((*CONFIGURATIONS, *DATA))}, or a folder",
+        mend=f"Known: {', '.join((*CONFIGURATIONS, *DATA, RESULTS))}, or a folder",
     )
+
+
+def _results(path: Path) -> Findings:
+    from misalign_bench.bench.results_file import problems, read_results
+
+    findings = Findings()
+    try:
+        table = read_results(path)
+    except UserError as error:
+        findings.problems.append(str(error))
+        return findings
+    held = f"{len(table.get('targets') or ())} targets, mode {table.get('mode')}"
+    findings.all_of(f"{path}: follows the schema", problems(table), held)
+    return findings
 
 
 def _configuration(source: str) -> Findings:
@@ -140,7 +159,7 @@ def _models(settings: RunSettings) -> list[tuple[str, ModelSettings]]:
     """Every model that the configuration names, with its role."""
     roles = settings.roles
     held = [("evaluator", roles.evaluator), *(("generator", one) for one in roles.generators)]
-    if settings.classify.method != "published":
+    if any(one.method != "published" for one in settings.labelling):
         held.append(("classifier", roles.classifier))
     if settings.expand.enabled and roles.expander is not None:
         held.append(("expander", roles.expander))
@@ -209,20 +228,16 @@ def _identity(model: ModelSettings) -> tuple[str, str, str]:
 
 def _misfits(settings: RunSettings) -> Iterator[str]:
     """Settings that are right each for itself and wrong together."""
-    classify, roles = settings.classify, settings.roles
+    roles = settings.roles
     embedder = roles.classifier.model == "embedded/minilm"
-    if classify.method == "embedding" and not embedder:
-        yield (
-            f"classify.method: embedding needs an embedding model, not {roles.classifier.model}. "
-            "Name embedded/minilm"
-        )
-    if classify.method in ("yesno", "joint") and embedder:
-        yield f"classify.method: {classify.method} needs a chat model, not an embedding model"
-    if settings.expand.enabled and classify.method == "published":
-        yield (
-            "classify.method: published labels cannot be given to new prompts. Set "
-            "expand.enabled: false, or choose another method"
-        )
+    for classify in settings.labelling:
+        if classify.method == "embedding" and not embedder:
+            yield (
+                "classify.method: embedding needs an embedding model, not "
+                f"{roles.classifier.model}. Name embedded/minilm"
+            )
+        if classify.asks and embedder:
+            yield f"classify.method: {classify.method} needs a chat model, not an embedding model"
     if settings.expand.enabled and roles.expander is None:
         yield "roles.expander: expansion is on, but no model for it is named"
 

@@ -1,0 +1,73 @@
+"""How a configuration names a model: its sampling, prices and limits; the base of all tables."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+
+class Settings(BaseModel):
+    """Base of all configuration tables: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class SamplingSettings(Settings):
+    """Sampling parameters of one role; defaults as in the paper."""
+
+    temperature: float = Field(0.7, ge=0, le=2)
+    top_p: float = Field(0.9, gt=0, le=1)
+    max_tokens: int = Field(512, ge=1, le=131072)
+
+
+class PriceSettings(Settings):
+    """US dollars per million tokens."""
+
+    input: float = Field(ge=0)
+    output: float = Field(ge=0)
+    cached_input: float | None = Field(None, ge=0)
+
+
+class ModelSettings(Settings):
+    """A model: ``provider/name`` or, for an OpenAI-compatible server, ``openai/NAME@BASE_URL``."""
+
+    model: str
+    base_url: str = ""
+    key_variable: str = "OPENAI_API_KEY"
+    revision: str = ""
+    same_model: bool = False
+    category: Literal["general", "fine-tuned", "open-weight", "guardrail", ""] = ""
+    licence: str = ""
+    sampling: SamplingSettings | None = None
+    price: PriceSettings | None = None
+    concurrency: int | None = Field(None, ge=1, le=4096)
+    deadline: float | None = Field(None, gt=0)
+    retries: int = Field(5, ge=0, le=100)
+
+    @property
+    def attempt_seconds(self) -> float:
+        """Seconds for one attempt; embedded models also wait for their turn at the cores."""
+        return self.deadline or (1800.0 if self.model.startswith("embedded/") else 120.0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, value: Any) -> Any:
+        """Accept ``openai/NAME@URL`` in place of a table, and split the URL off."""
+        table = {"model": value} if isinstance(value, str) else dict(value)
+        name = str(table.get("model", ""))
+        name, at, url = name.partition("@")
+        if at and "://" in url and not table.get("base_url"):
+            table |= {"model": name, "base_url": url}
+        return table
+
+    @field_validator("model")
+    @classmethod
+    def _has_provider(cls, value: str) -> str:
+        provider, _, name = value.partition("/")
+        if provider not in ("openai", "embedded", "simulated", "inspect") or not name:
+            raise ValueError(
+                f"unknown model {value!r}: write openai/NAME, embedded/NAME, simulated/BEHAVIOUR"
+                " or inspect/MODEL"
+            )
+        return value
