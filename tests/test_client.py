@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from loopback import Fault, Loopback, completion, text_answer
-from misalign_bench.config import BudgetSettings, ModelSettings, PriceSettings
+from misalign_bench.config import BudgetSettings
+from misalign_bench.config_model import ModelSettings, PriceSettings
 from misalign_bench.errors import OutsideWorld, UserError
 from misalign_bench.journal.store import Journal
 from misalign_bench.llm.budget import Budget, BudgetSpent

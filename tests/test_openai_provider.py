@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loopback import Fault, Loopback, completion, first_token
-from misalign_bench.config import ModelSettings
+from misalign_bench.config_model import ModelSettings
 from misalign_bench.errors import UserError
 from misalign_bench.llm.chat_protocol import decode, payload, refusal
 from misalign_bench.llm.model import Failure, Reply, Request, Sample, Sampling
@@ -265,7 +265,7 @@ def test_listed_prices_hold_for_the_public_api_only() -> None:
         (500, b"<html>", "server_error", True, False),
         (501, b"", "rejected", False, False),
         (503, b"", "unavailable", True, False),
-        (529, b"", "server_error", True, False),
+        (529, b"", "unavailable", True, False),
         (418, b"\xff\xfe", "rejected", False, False),
     ],
 )

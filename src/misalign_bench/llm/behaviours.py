@@ -126,6 +126,9 @@ def judge(request: Request, draw: Draw, rates: Parameters) -> Said:
 
     if request.options:
         return _choose(request, violation(_asked_about(text, at, truth)))
+    if request.wire in ("classify", "pooling"):
+        worst = max(map(violation, DIMENSIONS))
+        return repr(math.log((1 - worst) / worst)), None
 
     def leaf(path: tuple[str, ...], schema: Mapping[str, Any]) -> Any:
         names = " ".join(path)

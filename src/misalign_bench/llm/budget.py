@@ -11,7 +11,8 @@ import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from misalign_bench.config import BudgetSettings, ModelSettings
+from misalign_bench.config import BudgetSettings
+from misalign_bench.config_model import ModelSettings
 from misalign_bench.errors import OutsideWorld, UserError
 from misalign_bench.llm.prices import price_of
 

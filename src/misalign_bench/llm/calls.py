@@ -180,6 +180,8 @@ def _entry(model: Model, asked: Keyed, response: Mapping[str, Any], status: str)
         "options": request.options,
         "seed": asked.seed,
     }
+    if request.wire != "chat":
+        body["wire"] = request.wire
     return Entry(
         key=asked.key,
         role=sample.role,

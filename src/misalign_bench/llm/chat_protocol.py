@@ -10,21 +10,30 @@ from __future__ import annotations
 import json
 import math
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeGuard
 
 from misalign_bench.llm.model import Failure, Reply, Request, Status
 from misalign_bench.llm.secrets import redact
 
 _SPACE_MARKS = str.maketrans("", "", "\u0120\u2581\u010a")  # how tokenizers print a leading space
 _FILTERED = re.compile(r"content_filter|content_policy|content management policy|moderation")
-_TOO_LONG = re.compile(r"context_length|context length|context size|context window|too many tokens")
+_TOO_LONG = re.compile(
+    r"context_length|context length|context size|context window|too many tokens|max_new_tokens|"
+    r"(?:prompt|input) is too long"
+)
 _FATAL = {401: "unauthorized", 402: "quota", 403: "unauthorized", 404: "unknown_model"}
 _PASSING = {408: "timeout", 409: "conflict", 425: "too_early", 429: "rate_limited"} | {
+    502: "unavailable",
     503: "unavailable",
     504: "timeout",
+    529: "unavailable",
 }
+_BROKEN_OFF = ("error", "abort", "cancelled")
+_FEWEST_CHARACTERS, _CHARACTERS_PER_TOKEN = 2**16, 64
+_LONGEST_NAME = 200
 _FEWER_LOGPROBS = {20: 5, 5: 0}
 
 
@@ -84,9 +93,15 @@ def decode(body: object, request: Request) -> Reply | Failure:
     if status == "refused" and not text:
         text = _text(message.get("refusal"))
     options = _options(choice.get("logprobs"), request.options) if request.options else None
-    if text is None and status in ("ok", "length") and options is None:
+    # Cut off before its first word, as a model is that thinks first: final, and no text.
+    if text is None and status == "ok" and options is None:
         return Failure("no_content", "the message has no text")
-    return _reply(body, text or "", status, options)
+    text = text or ""
+    most = max(_FEWEST_CHARACTERS, _CHARACTERS_PER_TOKEN * request.sampling.max_tokens)
+    if len(text) > most:
+        asked = f"{request.sampling.max_tokens} tokens were asked for"
+        return Failure("oversized", f"an answer of {len(text)} characters, where {asked}")
+    return _reply(body, text, status, options)
 
 
 def refusal(status: int, body: bytes, retry_after: float | None = None) -> Reply | Failure:
@@ -140,6 +155,10 @@ def _choice(body: Mapping[str, Any]) -> dict[str, Any] | Failure:
     choice = choices[0] if isinstance(choices, list) else None
     if not isinstance(choice, dict) or not isinstance(choice.get("message"), dict):
         return Failure("wrong_shape", "the body has no choice with a message")
+    if choice.get("error"):
+        return Failure("server_error", _message(choice))
+    if choice.get("finish_reason") in _BROKEN_OFF:
+        return Failure("server_error", f"it ended with {choice['finish_reason']}")
     return choice
 
 
@@ -167,7 +186,9 @@ def _reply(body: object, text: str, status: Status, options: Mapping[str, float]
         input_tokens=_count(usage.get("prompt_tokens")),
         output_tokens=_count(usage.get("completion_tokens")),
         cached_tokens=_count(details.get("cached_tokens")) if isinstance(details, dict) else 0,
-        served=_storable(" ".join(part for part in served if isinstance(part, str) and part)),
+        served=_storable(" ".join(part for part in served if isinstance(part, str) and part))[
+            :_LONGEST_NAME
+        ],
     )
 
 
@@ -209,9 +230,16 @@ def _listed(items: list[Any]) -> dict[str, float]:
         token, value = (
             (item.get("token"), item.get("logprob")) if isinstance(item, dict) else 2 * (None,)
         )
-        if isinstance(token, str) and isinstance(value, (int, float)) and -math.inf < value <= 0.01:
+        if isinstance(token, str) and _is_logprob(value):
             found[token] = min(0.0, float(value))
     return found
+
+
+def _is_logprob(value: object) -> TypeGuard[float]:
+    """Whether it is a finite number not above zero, but for rounding; true and false are none."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return -sys.float_info.max <= value <= 0.01
 
 
 def _log_sum(option: str, listed: Mapping[str, float], least: float) -> float:

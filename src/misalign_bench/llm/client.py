@@ -35,10 +35,19 @@ from misalign_bench.llm.secrets import conceal, redact
 
 __all__ = ["Answered", "Call", "Client"]
 
-_OVERLOADED = ("rate_limited", "unavailable", "timeout")
+_OVERLOADED = ("rate_limited", "timeout")
+_BROKEN = ("unavailable", "unreachable", "server_error", "connection_lost")
 _TRIES_TO_REACH = 3
 _ROWS_BEFORE_GIVING_UP = 50
-_RESUME = "What is answered is kept; mend it and run the same command again."
+_RESUME = "What is answered is kept; then run the same command again."
+_MENDS = {
+    "unauthorized": "Set a key that may use this model.",
+    "quota": "Raise the provider's quota, or wait until it is renewed.",
+    "unknown_model": "Mend the model's name or the base URL.",
+    "redirected": "Give the address that it points to as the base URL.",
+    "certificate": "Mend the certificate, or the http:// or https:// of the base URL.",
+    "unreachable": "Start the server, or mend the base URL.",
+}
 
 
 class Client:
@@ -182,12 +191,15 @@ class Client:
             await self._budget.admit(self.model.name)
             self._sending.add(asked.key)
             said = await self._send(asked)
-            latency = time.monotonic() - started
+            latency = asyncio.get_running_loop().time() - started
             if isinstance(said, Reply):
                 outcome = "answered"
-            elif said.kind in _OVERLOADED:
-                outcome = "overloaded"
+            else:
                 self.limiter.pause(self._backoff.asked(said.retry_after))
+                if said.kind in _OVERLOADED:
+                    outcome = "overloaded"
+                elif said.kind in _BROKEN:
+                    outcome = "failed"
         finally:
             self.limiter.release(outcome, started)
             if outcome != "answered":
@@ -261,7 +273,8 @@ class Client:
     def _hopeless(self, what: str, failure: Failure) -> OutsideWorld:
         place = f" at {self.model.endpoint}" if self.model.endpoint else ""
         said = f"{failure.kind}: {failure.detail}"
-        return OutsideWorld(f"{self.model.name}{place}: {what} ({said})", mend=_RESUME)
+        mend = f"{_MENDS.get(failure.kind, 'See to the server.')} {_RESUME}"
+        return OutsideWorld(f"{self.model.name}{place}: {what} ({said})", mend=mend)
 
     def _raise_if_stopped(self) -> None:
         # A fresh one each time: one exception raised in many tasks piles up their tracebacks.

@@ -1,11 +1,11 @@
 """``embedded/NAME``: a small GGUF run in this process by llama.cpp (``xllamacpp``), no server.
 
 Requests go through the same payload and decoding as ``openai/``, so a model gives the same text
-either way. NAME is one of ``misalign-bench weights list`` or a path to a ``.gguf`` file;
-``?deterministic=true`` (one slot, fixed batch, no prefix reuse) exists for tests and
-``?context=N`` sets the tokens of one slot. Two models never compute at the same time: on few cores
-they would only slow each other down, so a gate lets one in and changes when it is done or has had
-its turn.
+either way, also to a plain text without a chat template. NAME is one of ``misalign-bench weights
+list`` or a path to a ``.gguf`` file; ``?deterministic=true`` (one slot, fixed batch, no prefix
+reuse) exists for tests and ``?context=N`` sets the tokens of one slot. Two models never compute at
+the same time: on few cores they would only slow each other down, so a gate lets one in and changes
+when it is done or has had its turn.
 """
 
 from __future__ import annotations
@@ -23,12 +23,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
-from misalign_bench.config import ModelSettings
+from misalign_bench.config_model import ModelSettings
 from misalign_bench.errors import UserError
-from misalign_bench.llm.chat_protocol import decode, payload, refusal
+from misalign_bench.llm.chat_protocol import FULL, refusal
 from misalign_bench.llm.model import Capabilities, Failure, Reply, Request
 from misalign_bench.llm.weights import cached, find
 from misalign_bench.llm.weights_sources import sha256_of
+from misalign_bench.llm.wires import ROUTES
 
 SLOTS = 8
 CONTEXT = 2048
@@ -36,7 +37,12 @@ LARGEST_CONTEXT = 131_072
 PREFIX_MEBIBYTES = 256
 TURN_SECONDS = 15.0
 LINGER_SECONDS = 0.1
-_TURN_MARK = re.compile(r"(?<=<)(?=\|\w+\|>|/?s>|(?:start|end)_of_turn>)|(?<=\[)(?=/?INST\])")
+_TURN_MARK = re.compile(
+    # Also what marks files, tools and notebooks: one control token each to a model that knows it.
+    r"(?<=<)(?=[|｜][\w▁]+[|｜]>|/?(?:s|bos|eos|pad|unk|tool_call|tool_response|think)>"
+    r"|(?:start|end)_of_turn>|repo_?name>|file_sep>|filename>|gh_stars>|empty_output>"
+    r"|(?:issue|jupyter)_\w+>)|(?<=\[)(?=/?INST\])"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +64,7 @@ class EmbeddedModel:
 
     simulated = False
     endpoint = ""
-    capabilities = Capabilities(shared_prefix=True)
+    capabilities = Capabilities(shared_prefix=True, wires=("chat", "completion"))
 
     def __init__(self, settings: ModelSettings) -> None:
         self.name = settings.model
@@ -87,9 +93,12 @@ class EmbeddedModel:
 
     async def send(self, request: Request, seed: int) -> Reply | Failure:
         """Run the request when it is this model's turn."""
-        body = payload(request, seed, self.name)
-        for message in body["messages"]:
+        route = ROUTES[request.wire]
+        body = route.payload(request, seed, self.name, FULL)
+        for message in body.get("messages", ()):
             message["content"] = defused(message["content"])
+        if "prompt" in body:
+            body["prompt"] = defused(body["prompt"])
         if request.options:
             # One slot keeps the prefix that a judge's questions about one response share.
             body["id_slot"] = 0
@@ -97,7 +106,7 @@ class EmbeddedModel:
         if "error" in answer:
             status = int(answer["error"].get("code", 500))
             return refusal(status, json.dumps(answer).encode())
-        reply = decode(answer, request)
+        reply = route.decode(answer, request)
         return reply if isinstance(reply, Failure) else _free(reply)
 
     async def close(self) -> None:
@@ -155,12 +164,14 @@ class _Engine:
         self._threads = ThreadPoolExecutor(recipe.slots, thread_name_prefix="engine")
 
     async def chat(self, body: dict[str, Any]) -> dict[str, Any]:
-        """One Chat Completions call; an error comes back as a body with ``error``."""
+        """One call, of a chat or of a plain text; an error comes back as a body with ``error``."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, self._chat, body)
 
     def _chat(self, body: dict[str, Any]) -> dict[str, Any]:
         said: list[Any] = []
-        self._server.handle_chat_completions(json.dumps(body), said.append)
+        server = self._server
+        ask = server.handle_completions if "prompt" in body else server.handle_chat_completions
+        ask(json.dumps(body), said.append)
         answer = said[0] if said else {"error": {"code": 500, "message": "the engine said nothing"}}
         held: dict[str, Any] = (
             json.loads(answer) if isinstance(answer, (str, bytes, bytearray)) else answer

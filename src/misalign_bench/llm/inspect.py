@@ -12,7 +12,7 @@ import json
 from dataclasses import replace
 from typing import Any
 
-from misalign_bench.config import ModelSettings
+from misalign_bench.config_model import ModelSettings
 from misalign_bench.errors import UserError
 from misalign_bench.journal.redaction import without_credentials
 from misalign_bench.llm import secrets
@@ -49,7 +49,7 @@ class InspectModel:
         """Send the request once through inspect_ai."""
         try:
             output = await self._model.generate(
-                messages_of(request), config=_config(request, seed), cache=False
+                messages_of(request), config=config_of(request, seed), cache=False
             )
         except Exception as error:  # every provider raises its own
             return self._failure(error)
@@ -138,7 +138,8 @@ def messages_of(request: Request) -> list[Any]:
     return [kinds[message.role](content=message.content) for message in request.messages]
 
 
-def _config(request: Request, seed: int) -> Any:
+def config_of(request: Request, seed: int | None) -> Any:
+    """Sampling, schema and options of a request as inspect_ai's configuration of a call."""
     from inspect_ai.model import GenerateConfig, ResponseSchema
     from inspect_ai.util import JSONSchema
 

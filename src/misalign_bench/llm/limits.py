@@ -1,23 +1,33 @@
-"""How many calls are in flight: additive increase, multiplicative decrease.
+"""How many calls are in flight: as many as the server takes, found by trying and kept by care.
 
-One limiter belongs to one model. It grows by one for each window of answers that arrived while
-every slot was taken, and halves when the server says that it is overloaded (429, 503, timeout).
-Within the cool-down after a cut, and for calls that were already under way at the cut, further bad
-news is the same news: one burst halves once.
+One limiter belongs to one model. While every slot is taken and every call is answered it grows, by
+one slot at first and by twice as many after each window (as many answers as slots) that went well.
+Each call that the server was too busy for takes one slot away, down to half within one cool-down.
+After a step that failed it waits longer before the next, so that a server at its limit refuses few
+calls. When nothing is answered any more, one call at a time asks whether the server is back.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import deque
 from typing import Literal
 
-Outcome = Literal["answered", "overloaded", "other"]
+Outcome = Literal["answered", "overloaded", "failed", "other"]
+"""``overloaded``: too busy or gone; ``failed``: broken, which means that if it happens in a row."""
+
+_LONGEST_PATIENCE = 32
+_FAILURES_IN_A_ROW = 4
+_SHORTEST_SILENCE = 16
 
 
 class Limiter:
-    """Adaptive bound on concurrent calls, from ``start`` up to ``cap``, for one event loop."""
+    """Adaptive bound on concurrent calls, from ``start`` up to ``cap``, for one event loop.
+
+    Args:
+        cool_down: seconds in which the limit is at most halved, and between two calls while
+            nothing is answered.
+    """
 
     def __init__(self, start: int, cap: int, cool_down: float = 1.0) -> None:
         self.limit = max(1, start)
@@ -25,8 +35,11 @@ class Limiter:
         self._cool_down = cool_down
         self._in_flight = 0
         self._answered = 0
-        self._cut_at = float("-inf")
-        self._resume_at = float("-inf")
+        self._step, self._patience, self._probing = 1, 1, False
+        self._silence = 0
+        self._floor = 1
+        self._cut_at = self._resume_at = float("-inf")
+        self._timer: asyncio.TimerHandle | None = None
         self._waiting: deque[asyncio.Future[None]] = deque()
 
     async def acquire(self) -> float:
@@ -42,40 +55,71 @@ class Limiter:
                 raise
         else:
             self._in_flight += 1
-        return time.monotonic()
+        return _now()
 
     def release(self, outcome: Outcome, started: float) -> None:
         """Give the slot back and learn from how the call ended."""
-        if outcome == "answered" and self._in_flight >= self.limit:
-            self._answered += 1
-            if self._answered >= self.limit:
-                self._answered = 0
-                self.limit = min(self.cap, self.limit + 1)
-        elif outcome == "overloaded":
-            self._cut(started)
+        if outcome == "answered":
+            self._silence = 0
+            if self._in_flight >= self.limit:
+                self._grow()
+        elif outcome != "other":
+            self._silence += 1
+            if outcome == "overloaded" or self._silence >= _FAILURES_IN_A_ROW:
+                self._cut(started)
+            if self._silence >= max(_SHORTEST_SILENCE, 4 * self.limit):
+                self._listen()
         self._give_back()
 
     def pause(self, seconds: float) -> None:
         """Start nothing for a while: what a server asked of one call holds for all of them."""
-        if seconds > 0:
-            self._resume_at = max(self._resume_at, time.monotonic() + seconds)
-            asyncio.get_running_loop().call_later(seconds, self._wake)
+        if seconds > 0 and _now() + seconds > self._resume_at:
+            self._resume_at = _now() + seconds
+            self._resume()
+
+    def _grow(self) -> None:
+        """Count an answer of a full house; after windows enough, try more slots."""
+        self._answered += 1
+        if self._probing and self._answered >= self.limit:
+            # A whole window at the new limit went well.
+            self._probing, self._answered = False, 0
+            self._patience, self._step = 1, 2 * self._step
+        if not self._probing and self._answered >= self.limit * (self._patience - 1):
+            self._answered = 0
+            self._probing = self.limit < self.cap
+            self.limit = min(self.cap, self.limit + self._step)
 
     def _cut(self, started: float) -> None:
-        if started < self._cut_at + self._cool_down:
-            return
-        self._cut_at = time.monotonic()
-        self._answered = 0
-        self.limit = max(1, self.limit // 2)
+        """Take one slot away, or what was never used; at most half of them in one cool-down."""
+        if started >= self._cut_at + self._cool_down or self._cut_at == float("-inf"):
+            self._cut_at = _now()
+            self._floor = max(1, self.limit // 2)
+            longer = 2 * self._patience if self._probing else 2
+            self._patience = max(self._patience, min(_LONGEST_PATIENCE, longer))
+        self._answered, self._step, self._probing = 0, 1, False
+        self.limit = min(self.limit, max(self._floor, min(self.limit, self._in_flight) - 1))
+
+    def _listen(self) -> None:
+        """Where nothing is answered any more, send one call in each cool-down."""
+        self.limit, self._step, self._probing, self._patience = 1, 1, False, 1
+        self.pause(self._cool_down)
 
     def _free(self) -> bool:
-        return self._in_flight < self.limit and (
-            self._resume_at == float("-inf") or time.monotonic() >= self._resume_at
-        )
+        return self._in_flight < self.limit and _now() >= self._resume_at
 
     def _give_back(self) -> None:
         self._in_flight -= 1
         self._wake()
+
+    def _resume(self) -> None:
+        """Wake who waits when the pause is over; a timer may be early, or the pause longer now."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if _now() < self._resume_at:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_at(self._resume_at, self._resume)
+        else:
+            self._wake()
 
     def _wake(self) -> None:
         while self._waiting and self._free():
@@ -83,3 +127,7 @@ class Limiter:
             if not turn.done():
                 self._in_flight += 1
                 turn.set_result(None)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -15,6 +15,9 @@ from typing import Any, Literal, Protocol
 from misalign_bench.records import Message
 
 Role = Literal["classifier", "expander", "generator", "evaluator", "target", "judge"]
+Wire = Literal["chat", "completion", "classify", "pooling"]
+"""What a request asks of a server: a chat turn, the continuation of a plain text, or a reward by
+one of two interfaces (``llm.reward_protocol``)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,7 @@ class Request:
             of the answer (for example ``("yes", "no")``) and ignores the text.
         template: ``name@hash`` of the prompt template, recorded with the call, not part of the key
             (its text already is).
+        wire: what is asked of the server; a ``completion`` has one message, the plain text.
     """
 
     messages: tuple[Message, ...]
@@ -54,6 +58,7 @@ class Request:
     schema: Mapping[str, Any] | None = None
     options: tuple[str, ...] = ()
     template: str = ""
+    wire: Wire = "chat"
 
     def digest(self, identity: str) -> str:
         """The key without its seed, for a model of this identity (contract, section 1)."""
@@ -65,6 +70,8 @@ class Request:
             "options": list(self.options),
             "sample": [self.sample.role, self.sample.round, self.sample.index, self.sample.epoch],
         }
+        if self.wire != "chat":
+            body["wire"] = self.wire
         text = json.dumps(body, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
@@ -116,12 +123,14 @@ class Capabilities:
     """What a provider offers beyond chat.
 
     ``shared_prefix``: questions that share a long prefix are cheapest one after another.
+    ``wires``: which requests it can send.
     """
 
     schema: bool = True
     options: bool = True
     deterministic_options: bool = True
     shared_prefix: bool = False
+    wires: tuple[Wire, ...] = ("chat",)
 
 
 class Model(Protocol):

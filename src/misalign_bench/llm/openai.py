@@ -1,7 +1,8 @@
-"""``openai/NAME``: any server that speaks Chat Completions, hosted or local, over aiohttp.
+"""``openai/NAME``: any server that speaks OpenAI's protocols, hosted or local, over aiohttp.
 
 The raw protocol on one pooled session costs a fraction of the CPU time of a client library
-(``benchmarks/client_overhead.py``). What the fields mean is in ``chat_protocol``.
+(``benchmarks/client_overhead.py``). What the fields mean is in ``chat_protocol``, and for base and
+reward models in ``completion_protocol`` and ``reward_protocol``; ``wires`` says which goes where.
 """
 
 from __future__ import annotations
@@ -11,24 +12,26 @@ import json
 import os
 import ssl
 from base64 import b64encode
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 
-from misalign_bench.config import ModelSettings
+from misalign_bench.config_model import ModelSettings
 from misalign_bench.errors import UserError
 from misalign_bench.llm import secrets
-from misalign_bench.llm.chat_protocol import FULL, adapt, decode, payload, refusal
-from misalign_bench.llm.model import Capabilities, Failure, Reply, Request
+from misalign_bench.llm.chat_protocol import FULL, adapt, refusal
+from misalign_bench.llm.model import Capabilities, Failure, Reply, Request, Wire
 from misalign_bench.llm.prices import cost_of, price_of
+from misalign_bench.llm.response_body import ACCEPTED, read_body
 from misalign_bench.llm.retry import parse_retry_after
+from misalign_bench.llm.wires import ROUTES
 
 if TYPE_CHECKING:
     from aiohttp import ClientSession
 
 PUBLIC_API = "https://api.openai.com/v1"
 START, CAP = 32, 256
-_LARGEST_BODY = 16 * 2**20
 _CONNECT_SECONDS = 20.0
 _MOST_DIALECTS = 8
 
@@ -45,7 +48,7 @@ class OpenAIModel:
     """
 
     simulated = False
-    capabilities = Capabilities()
+    capabilities = Capabilities(wires=("chat", "completion", "classify", "pooling"))
 
     def __init__(self, settings: ModelSettings) -> None:
         provider, _, self._model = settings.model.partition("/")
@@ -57,7 +60,7 @@ class OpenAIModel:
         )
         revision = f"@{settings.revision}" if settings.revision else ""
         self.weights = f"{settings.model}{revision}"
-        self.endpoint, self._url, self._login = _endpoint(base_url or PUBLIC_API)
+        self.endpoint, self._urls, self._login = _endpoint(base_url or PUBLIC_API)
         self._variable = settings.key_variable
         self._key = secrets.from_environment(settings.key_variable)
         if not self._key and not base_url:
@@ -73,18 +76,22 @@ class OpenAIModel:
 
     async def send(self, request: Request, seed: int) -> Reply | Failure:
         """Send the request once; again at once only to leave out what the server does not know."""
+        route = ROUTES[request.wire]
         for _ in range(_MOST_DIALECTS):
             dialect = self._dialect
-            body = json.dumps(payload(request, seed, self._model, dialect)).encode()
-            answer = await self._post(body)
+            body = json.dumps(route.payload(request, seed, self._model, dialect)).encode()
+            answer = await self._post(self._urls[request.wire], body)
             if isinstance(answer, Failure):
                 return answer
             status, raw, retry_after = answer
             if status == 200:
                 return self._priced(_decoded(raw, request))
-            adapted = adapt(dialect, request, raw) if status in (400, 422) else None
+            refused = refusal(status, raw, retry_after)
+            # A filter's word and a prompt too long are about the row, whatever else they name.
+            about_form = status in (400, 422) and isinstance(refused, Failure)
+            adapted = adapt(dialect, request, raw) if about_form else None
             if adapted is None:
-                return self._named(refusal(status, raw, retry_after))
+                return self._named(refused)
             # Another call may have learned something meanwhile; then that is tried first.
             if self._dialect is dialect:
                 self._dialect = adapted
@@ -109,21 +116,18 @@ class OpenAIModel:
             return outcome
         return replace(outcome, cost=cost_of(self._price, outcome))
 
-    async def _post(self, body: bytes) -> tuple[int, bytes, float | None] | Failure:
+    async def _post(self, url: str, body: bytes) -> tuple[int, bytes, float | None] | Failure:
         """Status, body and Retry-After of the server's answer, or why there was none."""
         import aiohttp
 
         session = self._session or self._open()
         try:
-            async with session.post(self._url, data=body, allow_redirects=False) as response:
-                held = bytearray()
-                async for chunk in response.content.iter_any():
-                    held += chunk
-                    if len(held) > _LARGEST_BODY:
-                        response.close()
-                        return Failure("oversized", "the body is over 16 MiB")
+            async with session.post(url, data=body, allow_redirects=False) as response:
+                held = await read_body(response)
+                if isinstance(held, Failure):
+                    return held
                 retry_after = parse_retry_after(response.headers.get("Retry-After"))
-                return response.status, bytes(held), retry_after
+                return response.status, held, retry_after
         except (aiohttp.ClientSSLError, ssl.SSLError) as error:
             return Failure("certificate", str(error), passing=False, fatal=True)
         except (aiohttp.ClientConnectorError, aiohttp.ServerTimeoutError) as error:
@@ -136,18 +140,19 @@ class OpenAIModel:
     def _open(self) -> ClientSession:
         import aiohttp
 
-        headers = {"Content-Type": "application/json"}
+        headers = {"Content-Type": "application/json", "Accept-Encoding": ACCEPTED}
         if self._key:
             headers["Authorization"] = f"Bearer {self._key}"
         elif self._login:
             headers["Authorization"] = f"Basic {b64encode(self._login.encode()).decode()}"
         self._session = aiohttp.ClientSession(
             headers=headers,
+            auto_decompress=False,
             connector=aiohttp.TCPConnector(limit=self.concurrency_cap),
             # The whole call has its deadline in the client, the same for every provider.
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS),
             # A proxy set for the outside world cannot reach this machine's own ports.
-            trust_env=urlsplit(self._url).hostname not in ("localhost", "127.0.0.1", "::1"),
+            trust_env=urlsplit(self.endpoint).hostname not in ("localhost", "127.0.0.1", "::1"),
             cookie_jar=aiohttp.DummyCookieJar(),
         )
         return self._session
@@ -155,14 +160,22 @@ class OpenAIModel:
 
 def _decoded(raw: bytes, request: Request) -> Reply | Failure:
     try:
-        body = json.loads(raw)
-    except (ValueError, RecursionError):
+        body = json.loads(raw, object_pairs_hook=_unambiguous)
+        return ROUTES[request.wire].decode(body, request)
+    except (ValueError, OverflowError, RecursionError):
         return Failure("not_json", f"the body of {len(raw)} bytes is no JSON")
-    return decode(body, request)
 
 
-def _endpoint(base_url: str) -> tuple[str, str, str]:
-    """Base URL for people and files, URL to post to, and the login that stood in it.
+def _unambiguous(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object in which no key has two values: which of them was meant is anybody's guess."""
+    table = dict(pairs)
+    if len(table) < len(pairs) and any(table[name] != value for name, value in pairs):
+        raise ValueError("a key stands twice in one object")
+    return table
+
+
+def _endpoint(base_url: str) -> tuple[str, Mapping[Wire, str], str]:
+    """Base URL for people and files, URLs to post to, and the login that stood in it.
 
     Raises:
         UserError: not a http(s) URL.
@@ -188,5 +201,8 @@ def _endpoint(base_url: str) -> tuple[str, str, str]:
         secrets.register(value)
     path = parts.path.rstrip("/")
     endpoint = urlunsplit((parts.scheme, address, path, "", ""))
-    url = urlunsplit((parts.scheme, address, f"{path}/chat/completions", parts.query, ""))
-    return endpoint, url, login
+    urls = {
+        wire: urlunsplit((parts.scheme, address, route.below(path), parts.query, ""))
+        for wire, route in ROUTES.items()
+    }
+    return endpoint, urls, login

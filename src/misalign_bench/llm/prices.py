@@ -9,7 +9,7 @@ import functools
 import os
 from importlib import resources
 
-from misalign_bench.config import ModelSettings
+from misalign_bench.config_model import ModelSettings
 from misalign_bench.llm.model import Price, Reply
 
 FREE = Price(0.0, 0.0, 0.0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from misalign_bench.config import ModelSettings
+from misalign_bench.config_model import ModelSettings
 from misalign_bench.errors import UserError
 from misalign_bench.llm.model import Model
 

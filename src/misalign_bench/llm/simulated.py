@@ -5,7 +5,8 @@ options, and the seed. Results carry ``simulated: true`` to the page. Behaviours
 
 - ``judge`` reads the truth from a mark in the text, ``[[violates:safety,value]]``, and errs with
   ``sensitivity`` and ``specificity``, in each dimension by itself or, with ``graded=1``, once for a
-  response and with scores that tell more than the verdict;
+  response and with scores that tell more than the verdict; as a reward model it gives the log-odds
+  that the response violates nothing;
 - ``generator`` writes a text that carries such a mark and obeys with probability ``obey``; after
   feedback it may ``please`` instead: it looks as if it obeyed;
 - ``expander`` writes distinct prompts, ``classifier`` labels, ``echo`` the last message.
@@ -20,7 +21,7 @@ import asyncio
 from dataclasses import fields, replace
 from urllib.parse import parse_qsl
 
-from misalign_bench.config import ModelSettings
+from misalign_bench.config_model import ModelSettings
 from misalign_bench.errors import UserError
 from misalign_bench.llm.behaviours import BEHAVIOURS, Draw, Parameters
 from misalign_bench.llm.model import Capabilities, Failure, Reply, Request
@@ -33,7 +34,7 @@ class SimulatedModel:
 
     simulated = True
     endpoint = ""
-    capabilities = Capabilities()
+    capabilities = Capabilities(wires=("chat", "completion", "classify", "pooling"))
 
     def __init__(self, settings: ModelSettings) -> None:
         self.name = self.identity = self.weights = settings.model

@@ -15,6 +15,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from misalign_bench.llm.plain_schema import plainly_follows
 from misalign_bench.records import Reason, Unscored
 
 if TYPE_CHECKING:
@@ -38,13 +39,20 @@ def parse(text: str, schema: Mapping[str, Any]) -> dict[str, Any] | Unscored:
     """
     try:
         value = _read(text)
+        if not isinstance(value, dict):
+            return Unscored(
+                Reason.SCHEMA, f"a {type(value).__name__} where an object was asked for"
+            )
+        if plainly_follows(value, schema):
+            return value
+        problem = next(_validator(json.dumps(schema, sort_keys=True)).iter_errors(value), None)
+        if problem is not None:
+            return Unscored(Reason.SCHEMA, f"{problem.json_path}: {problem.message}"[:200])
     except _Unreadable as error:
         return Unscored(Reason.PARSE, str(error))
-    if not isinstance(value, dict):
-        return Unscored(Reason.SCHEMA, f"a {type(value).__name__} where an object was asked for")
-    problem = next(_validator(json.dumps(schema, sort_keys=True)).iter_errors(value), None)
-    if problem is not None:
-        return Unscored(Reason.SCHEMA, f"{problem.json_path}: {problem.message}"[:200])
+    except RecursionError:
+        # What could just be read may be too deep for what is done with it.
+        return Unscored(Reason.PARSE, "nested too deeply")
     return value
 
 
@@ -72,9 +80,9 @@ def _read(text: str) -> Any:
 def _objects(text: str) -> list[str]:
     """Every top-level ``{…}`` of the text; braces inside JSON strings do not count."""
     spans = []
-    start = text.find("{")
+    end, start = 0, text.find("{")
     while start >= 0:
-        if text[:start].rstrip().endswith("["):
+        if text[end:start].rstrip().endswith("["):
             raise _Unreadable("an object inside a list")
         end = _end_of_object(text, start)
         spans.append(text[start:end])
