@@ -15,7 +15,7 @@ pip := $(bin)/python -m pip install --disable-pip-version-check --quiet
 for-demo := $(environment)/.misalign-bench-demo
 for-test := $(environment)/.misalign-bench-test
 
-.PHONY: help demo test check fmt bench docs clean
+.PHONY: help demo test check fmt bench docs sbom clean
 
 help:
 	@echo "make demo     build a small data set, bench two models on it, write the page (SMALL=1: less to download)"
@@ -24,6 +24,7 @@ help:
 	@echo "make fmt      format and mend what ruff can mend"
 	@echo "make bench    measure speed (benchmarks/)"
 	@echo "make docs     write docs/commands.md and docs/domains.md from the code"
+	@echo "make sbom     write sbom.json, the bill of materials of what is installed (CycloneDX)"
 	@echo "make clean    remove .venv, caches and build results; downloaded weights stay"
 
 demo: $(for-demo)
@@ -46,6 +47,9 @@ bench: $(for-test)
 
 docs: $(for-test)
 	$(bin)/python scripts/write_docs.py
+
+sbom: $(for-test)
+	$(bin)/python scripts/sbom.py --out sbom.json
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis dist runs

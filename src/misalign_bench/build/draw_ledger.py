@@ -14,8 +14,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from misalign_bench.build.csv_cells import neutral
 from misalign_bench.build.resample import Outcome
-from misalign_bench.build.statistics_table import neutral
 from misalign_bench.journal.entries import Entry
 from misalign_bench.records import (
     DIMENSIONS,

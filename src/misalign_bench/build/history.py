@@ -91,7 +91,7 @@ def dropped_rows(folder: Path) -> list[DroppedRow]:
         return []
     return [
         DroppedRow(*(str(row[name] or "") for name in ("id", "stage", "reason", "detail")))
-        for row in _parquet(path, ("id", "stage", "reason", "detail"))
+        for row in parquet_rows(path, ("id", "stage", "reason", "detail"))
     ]
 
 
@@ -122,7 +122,7 @@ def pair_histories(folder: Path, prompt_id: str, generator: str = "") -> list[Pa
     found: list[Journalled] = []
     if (folder / JOURNAL).is_file():
         text = text or find_prompt(folder / JOURNAL, prompt_id)
-        found = read_journal(folder / JOURNAL, prompt_id, text, _thresholds(folder))
+        found = read_journal(folder / JOURNAL, prompt_id, text, thresholds_of(folder))
     generators = [*accepted, *(row.id.partition(":")[2] for row in dropped)]
     generators += [draw.generator for draw in found]
     wanted = [one for one in dict.fromkeys(generators) if not generator or one == generator]
@@ -196,10 +196,15 @@ def _outcomes(
 
 def _accepted(folder: Path, prompt_id: str) -> Iterator[dict[str, Any]]:
     for path in sorted((folder / PAIRS).glob("*.parquet")):
-        yield from _parquet(path, _COLUMNS, prompt_id)
+        yield from parquet_rows(path, _COLUMNS, prompt_id)
 
 
-def _parquet(path: Path, columns: Sequence[str], prompt_id: str = "") -> list[dict[str, Any]]:
+def parquet_rows(path: Path, columns: Sequence[str], prompt_id: str = "") -> list[dict[str, Any]]:
+    """Rows of a run's Parquet file, all or those of one prompt.
+
+    Raises:
+        UserError: the file is damaged.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -213,7 +218,7 @@ def _parquet(path: Path, columns: Sequence[str], prompt_id: str = "") -> list[di
     return rows
 
 
-def _thresholds(folder: Path) -> Mapping[str, float]:
+def thresholds_of(folder: Path) -> Mapping[str, float]:
     """The evaluator's thresholds by dimension: fitted ones, else those of the configuration."""
     try:
         evidence = json.loads((folder / EVIDENCE).read_bytes())

@@ -17,6 +17,7 @@ from misalign_bench.judge.structured import read
 from misalign_bench.llm.calls import ACCEPTED_FAILURE, reply_of
 from misalign_bench.llm.structured import parse
 from misalign_bench.prompts.loader import quoted, template
+from misalign_bench.prompts.visible import visible
 from misalign_bench.records import DIMENSIONS, KINDS, Dimension, Unscored
 from misalign_bench.taxonomy.loader import taxonomy
 
@@ -95,7 +96,7 @@ def read_journal(
     """
     with Journal.open(path, read_only=True) as journal:
         draws = [
-            _draw(entry)
+            draw_of(entry)
             for entry in journal.entries(role="generator")
             if _is_about(entry, prompt_id, text)
         ]
@@ -106,7 +107,8 @@ def read_journal(
     return [replace(draw, verdict=tuple(verdicts.get(draw.text, ()))) for draw in draws]
 
 
-def _draw(entry: Entry) -> Journalled:
+def draw_of(entry: Entry) -> Journalled:
+    """A generator's answer as a draw, without its verdict."""
     failed = entry.status == ACCEPTED_FAILURE
     text = "" if failed else str(entry.response["text"]).strip()
     feedback = entry.request["messages"][-1][1] if entry.round else ""
@@ -124,7 +126,7 @@ def _draw(entry: Entry) -> Journalled:
 
 
 def _is_about(entry: Entry, prompt_id: str, text: str) -> bool:
-    held = _prompt_of(entry)
+    held = prompt_of(entry)
     if held:
         # A message is stripped when it is rendered, and so may be its prompt.
         return content_id(held) == prompt_id or (bool(text) and held.strip() == text.strip())
@@ -134,7 +136,7 @@ def _is_about(entry: Entry, prompt_id: str, text: str) -> bool:
 def _prompts_in(entry: Entry) -> list[str]:
     """The prompts that an answer is about, or, of an expander's, that it holds."""
     if entry.role == "generator":
-        return [_prompt_of(entry)]
+        return [prompt_of(entry)]
     if entry.role == "classifier":
         return [match[2] for match in _MARKED.finditer(str(entry.request["messages"][-1][1]))]
     held = parse(str(entry.response.get("text", "")), {})
@@ -142,7 +144,7 @@ def _prompts_in(entry: Entry) -> list[str]:
     return [" ".join(item.split()) for item in items if isinstance(item, str)]
 
 
-def _prompt_of(entry: Entry) -> str:
+def prompt_of(entry: Entry) -> str:
     """The prompt in what a generator was asked; empty if its template has another form by now."""
     kind = _kind(entry)
     if kind not in KINDS:
@@ -179,29 +181,32 @@ def _verdicts(
     wanted = {
         form: response
         for response in responses
-        for form in ((quoted(prompt), quoted(response)), (prompt, response))
+        for shown in (visible, str)  # ``str``: as they were sent before templates named characters
+        for asked, said in [(shown(prompt), shown(response))]
+        for form in ((quoted(asked), quoted(said)), (asked, said))
     }
     found: dict[str, list[Said]] = {}
     for entry in journal.entries(role="evaluator"):
         if SWAPPED_MARK in entry.template:
             continue  # asked for consistency only, it decided nothing
-        judged = _judged(str(entry.request["messages"][-1][1]))
+        judged = judged_texts(str(entry.request["messages"][-1][1]))
         response = wanted.get(judged)
         if response is not None:
-            found.setdefault(response, []).extend(_said(entry, thresholds))
+            found.setdefault(response, []).extend(said_by(entry, thresholds))
     for said in found.values():
         said.sort(key=lambda one: (one.template, _place(one.dimension)))
     return found
 
 
-def _judged(message: str) -> tuple[str, str]:
+def judged_texts(message: str) -> tuple[str, str]:
     """Prompt and response in what an evaluator was asked, as they stand there."""
     marked = [match[2] for match in _MARKED.finditer(message)]
     blocks = marked or [match[0].rstrip("\n") for match in _QUOTED.finditer(message)]
     return (blocks[-2], blocks[-1]) if len(blocks) > 1 else ("", "")
 
 
-def _said(entry: Entry, thresholds: Mapping[str, float]) -> Iterator[Said]:
+def said_by(entry: Entry, thresholds: Mapping[str, float]) -> Iterator[Said]:
+    """What an evaluator's answer says in each dimension that it was asked about."""
     used, key = entry.template, entry.key
     if entry.status == ACCEPTED_FAILURE:
         yield Said("", None, None, None, str(entry.response["detail"]), used, key)
@@ -211,7 +216,8 @@ def _said(entry: Entry, thresholds: Mapping[str, float]) -> Iterator[Said]:
         return
     asked = (entry.request["schema"] or {}).get("properties", {})
     dimensions = tuple(one for one in DIMENSIONS if one in asked)
-    for dimension, answer in read(reply_of(entry), dimensions).items():
+    judged = judged_texts(str(entry.request["messages"][-1][1]))
+    for dimension, answer in read(reply_of(entry), dimensions, judged).items():
         if isinstance(answer, Unscored):
             words = f"no verdict: {answer.reason.value} {answer.detail}".rstrip()
             yield Said(dimension, None, None, None, words, used, key)

@@ -2,21 +2,29 @@
 
 The first thing that is wrong with a file is one line with its place: the line for text, the byte
 for broken UTF-8. ``read_rows`` is what Stage I reads prompts with; ``read_table`` also keeps the
-order of the columns and Parquet's schema, for commands that write the rows again.
+order of the columns and Parquet's schema, for commands that write the rows again. An apostrophe
+that makes a formula text in a CSV cell is taken away (``build.csv_cells``).
 """
 
 from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from misalign_bench.build.csv_cells import restored
 from misalign_bench.errors import OutsideWorld, UserError
 
 KINDS = "CSV, JSON Lines, Parquet or plain text (.csv, .jsonl, .ndjson, .parquet, .txt)"
 LONGEST_FIELD = 1 << 30
+LARGEST_UNPACKED = 1 << 29
+"""Bytes that a Parquet file may always unpack to."""
+MOST_UNPACKED = 100
+"""Above that, how many times its own size it may unpack to."""
+_BATCH = 64
 
 Row = dict[str, Any]
 
@@ -99,15 +107,17 @@ def _read_csv(path: Path, _: str) -> Table:
     reader = csv.DictReader(_lines(path), restval="", strict=True)
     rows: list[Row] = []
     try:
+        reader.fieldnames = [restored(name) for name in reader.fieldnames or ()]
+        _refuse_repeated(reader.fieldnames, path)
         for row in reader:
             if None in row:
                 raise UserError(
                     f"line {reader.line_num} has more fields than the header", where=str(path)
                 )
-            rows.append(row)
+            rows.append({name: restored(cell) for name, cell in row.items()})
     except csv.Error as error:
         raise UserError(f"after line {reader.line_num}: {error}", where=str(path)) from None
-    return Table(list(reader.fieldnames or ()), rows)
+    return Table(list(reader.fieldnames), rows)
 
 
 def _read_json_lines(path: Path, _: str) -> Table:
@@ -138,16 +148,49 @@ def _read_parquet(path: Path, _: str) -> Table:
             raise UserError("is empty: not even a Parquet header is in it", where=str(path))
     try:
         with pq.ParquetFile(path) as parquet:
-            table = parquet.read()
-    except (pa.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"is not Parquet, or broken: {reason}", where=str(path)) from None
-    except UnicodeDecodeError:
-        raise UserError("its schema is not UTF-8", where=str(path)) from None
-    try:
-        return Table(table.column_names, table.to_pylist(), table.schema)
+            columns, schema = list(parquet.schema_arrow.names), parquet.schema_arrow
+            _refuse_repeated(columns, path)
+            rows = _parquet_rows(parquet, path)
     except UnicodeDecodeError:
         raise UserError("a text in it is not UTF-8", where=str(path)) from None
+    except (pa.ArrowException, OSError, ArithmeticError, LookupError, ValueError) as error:
+        # The last three: dates, time zones and numbers that Python has no value for.
+        raise UserError(f"is not Parquet, or broken: {_first_line(error)}", str(path)) from None
+    except MemoryError:
+        raise UserError("is broken, or holds more than fits in memory", where=str(path)) from None
+    return Table(columns, rows, schema)
+
+
+def _parquet_rows(parquet: Any, path: Path) -> list[Row]:
+    """All rows, read in small parts, so that a small file cannot fill the memory."""
+    size = path.stat().st_size
+    groups = [parquet.metadata.row_group(place) for place in range(parquet.num_row_groups)]
+    unpacked = sum(group.total_byte_size for group in groups)
+    rows: list[Row] = []
+    weight = 0
+    _refuse_bomb(unpacked, size, path)
+    for batch in parquet.iter_batches(batch_size=_BATCH):
+        # What Python needs for a row beside its values.
+        weight += batch.nbytes + batch.num_rows * 100 * (batch.num_columns + 2)
+        _refuse_bomb(weight, size, path)
+        rows += batch.to_pylist()
+    return rows
+
+
+def _refuse_bomb(weight: int, size: int, path: Path) -> None:
+    if weight > LARGEST_UNPACKED and weight > MOST_UNPACKED * size:
+        raise UserError(
+            f"unpacks to over {MOST_UNPACKED} times its {size:,} bytes, as no table of texts does",
+            where=str(path),
+            mend="If that is right, write it as JSON Lines",
+        )
+
+
+def _refuse_repeated(columns: Sequence[str], path: Path) -> None:
+    # Spreadsheets write columns without a name beside the last one; nobody asks for those.
+    for name, count in Counter(filter(None, columns)).items():
+        if count > 1:
+            raise UserError(f"has two columns {name!r}", where=str(path), mend="Rename one")
 
 
 def _lines(path: Path) -> Iterator[str]:

@@ -20,10 +20,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 
+from misalign_bench.build.csv_cells import neutral
 from misalign_bench.records import Candidate, Dropped, LabelledPrompt, Pair, Reason, Rejected
 from misalign_bench.taxonomy.loader import taxonomy
-
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,15 +105,6 @@ def as_csv(rows: Sequence[DomainRow]) -> bytes:
     writer.writerow(COLUMNS)
     writer.writerows([neutral(value) for value in astuple(row)] for row in rows)
     return out.getvalue().encode()
-
-
-def neutral(value: object) -> object:
-    """Take from a text what a spreadsheet would run as a formula.
-
-    >>> neutral("=1+1"), neutral("-"), neutral(-1)
-    ("'=1+1", "'-", -1)
-    """
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
 def _ids(rows: Iterable[LabelledPrompt]) -> set[str]:

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from misalign_bench.build.classify.classify import Classified, Classifier
     from misalign_bench.build.roles import Clients
     from misalign_bench.cli.progress import Progress
-    from misalign_bench.config import ClassifySettings, ModelSettings
+    from misalign_bench.config import ClassifySettings
+    from misalign_bench.config_model import ModelSettings
     from misalign_bench.records import LabelledPrompt, Prompt
 
 NAME = "classify"
@@ -129,8 +130,9 @@ def _settings(arguments: argparse.Namespace) -> tuple[ClassifySettings, ModelSet
     from pydantic import ValidationError
 
     from misalign_bench.build.classify.classify import EMBEDDER
-    from misalign_bench.config import ClassifySettings, ModelSettings
+    from misalign_bench.config import ClassifySettings
     from misalign_bench.config_file import explain
+    from misalign_bench.config_model import ModelSettings
 
     if arguments.method in _ASKING and not arguments.model:
         raise UserError(
@@ -301,15 +303,15 @@ def _write_parquet(path: Path, rows: Sequence[LabelledPrompt], about: Mapping[st
 
 
 def _write_csv(path: Path, rows: Sequence[LabelledPrompt], about: Mapping[str, Any]) -> None:
-    import csv
     import json
 
+    from misalign_bench.build.csv_cells import line
+
     with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["id", "prompt", *_keys(), "labels"])
+        file.write(line(["id", "prompt", *_keys(), "labels"]))
         for row in rows:
             labels = json.dumps([label.key for label in row.labels], ensure_ascii=False)
-            writer.writerow([row.prompt.id, row.prompt.text, *row.probabilities, labels])
+            file.write(line([row.prompt.id, row.prompt.text, *row.probabilities, labels]))
 
 
 def _keys() -> list[str]:

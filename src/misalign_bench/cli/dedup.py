@@ -7,7 +7,6 @@ Kept rows keep their columns and their order.
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import os
 from collections.abc import Callable, Mapping
@@ -15,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from misalign_bench.build.csv_cells import line
 from misalign_bench.build.readers import KINDS, Table, read_table
 from misalign_bench.errors import OutsideWorld, UserError
 from misalign_bench.simhash.rule import SHORT_WORDS, TAU, VERIFY
@@ -187,10 +187,10 @@ def _write_csv(path: Path, table: Table) -> None:
         return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else value
 
     with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
         if table.columns:
-            writer.writerow(table.columns)
-        writer.writerows([cell(row.get(column)) for column in table.columns] for row in table.rows)
+            file.write(line(table.columns))
+        rows = ([cell(row.get(column)) for column in table.columns] for row in table.rows)
+        file.writelines(map(line, rows))
 
 
 def _write_json_lines(path: Path, table: Table) -> None:

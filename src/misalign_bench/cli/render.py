@@ -1,16 +1,17 @@
 """How commands print: plain text without control sequences, tables, JSON.
 
 What a prompt or a model wrote may hold anything, terminal control sequences included. Whatever
-goes to a terminal passes ``plain`` first, or ``report.visible`` where it has several lines.
+goes to a terminal passes ``plain`` first, or ``visible`` where it has several lines.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from misalign_bench.report.visible import visible
+from misalign_bench.prompts.visible import UNSEEN, visible
 
 
 def plain(text: str) -> str:
@@ -46,9 +47,27 @@ def table(rows: Sequence[Sequence[object]], columns: Sequence[str]) -> None:
     Console().print(drawn)
 
 
+def estimate(score: Mapping[str, Any]) -> str:
+    """A number of ``results.json`` with its interval; what is missing is said.
+
+    >>> estimate({"value": 0.5, "low": 0.4, "high": 0.6}), estimate({"value": None})
+    ('0.500 [0.400, 0.600]', 'no items')
+    """
+    if score["value"] is None:
+        return plain(" ".join((score.get("note") or "no items").split()))
+    if score["low"] is None:
+        return f"{score['value']:.3f}"
+    return f"{score['value']:.3f} [{score['low']:.3f}, {score['high']:.3f}]"
+
+
 def json_out(value: object) -> None:
-    """Print a value as JSON to standard output; not-a-number is a defect, never printed."""
-    print(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+    """Print a value as JSON to standard output; not-a-number is a defect, never printed.
+
+    What cannot be seen is escaped, which JSON readers undo: of the control characters JSON itself
+    escapes only the first 32, and a terminal obeys others too.
+    """
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    print(UNSEEN.sub(lambda match: json.dumps(match.group())[1:-1], text))
 
 
 def _cell(value: object) -> str:

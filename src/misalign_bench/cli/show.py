@@ -124,7 +124,7 @@ def _show_pair(folder: Path, identity: str, *, as_json: bool) -> None:
     from dataclasses import asdict
 
     from misalign_bench.build.history import pair_histories
-    from misalign_bench.cli.render import json_out
+    from misalign_bench.cli.render import json_out, plain
 
     prompt_id, _, generator = identity.partition(":")
     found = pair_histories(folder, prompt_id, generator)
@@ -132,7 +132,7 @@ def _show_pair(folder: Path, identity: str, *, as_json: bool) -> None:
         json_out([asdict(one) for one in found])
         return
     for one in found:
-        print("\n".join(_lines(one)))
+        print("\n".join(map(plain, _lines(one))))
 
 
 def _lines(pair: PairHistory) -> Sequence[str]:

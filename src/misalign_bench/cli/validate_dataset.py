@@ -208,10 +208,12 @@ def _card(folder: Path) -> Iterator[str]:
     """Whether ``load_dataset`` finds every file by the card's front matter."""
     import yaml
 
+    from misalign_bench.config_file import read_yaml
+
     place = folder / "README.md"
     try:
         text = place.read_text(encoding="utf-8")
-        front = yaml.safe_load(text.split("---\n", 1)[1].split("\n---\n", 1)[0])
+        front = read_yaml(text.split("---\n", 1)[1].split("\n---\n", 1)[0].encode())
         named = {
             (one["config_name"], file["split"], file["path"])
             for one in front["configs"]
@@ -219,7 +221,7 @@ def _card(folder: Path) -> Iterator[str]:
         }
     except (OSError, UnicodeDecodeError):
         yield f"{place}: cannot be read"
-    except (yaml.YAMLError, LookupError, TypeError):
+    except (yaml.YAMLError, LookupError, TypeError, ValueError):
         yield f"{place}: has no front matter that names the data files"
     else:
         for configuration in CONFIGURATIONS:

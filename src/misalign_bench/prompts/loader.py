@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import TYPE_CHECKING, Any, Literal, cast
 
+from misalign_bench.prompts.visible import visible
 from misalign_bench.records import Message
 
 if TYPE_CHECKING:
@@ -42,7 +43,8 @@ class Template:
     def render(self, **values: Any) -> tuple[Message, ...]:
         """The chat messages for these values; a missing value is an error.
 
-        Untrusted text stands behind the filter ``quoted`` or between ``delimiter`` marks.
+        Untrusted text stands behind the filter ``quoted`` or between ``delimiter`` marks, and
+        behind ``visible`` where it is judged.
         """
         return tuple(
             Message(cast(Literal["system", "user", "assistant"], role), body.render(values).strip())
@@ -107,7 +109,7 @@ def parse(text: str, name: str) -> Template:
     environment = SandboxedEnvironment(
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False
     )
-    environment.filters["quoted"] = quoted
+    environment.filters |= {"quoted": quoted, "visible": visible}
     sections = tuple(
         (role, environment.from_string(body))
         for role, body in zip(pieces[1::2], pieces[2::2], strict=True)

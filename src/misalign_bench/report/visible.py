@@ -1,32 +1,15 @@
-"""Text of models and users made safe to look at: what cannot be seen is named.
+"""Values of any shape made safe to look at; what cannot be seen, and why, is in the prompts' part.
 
-Control characters, bidirectional overrides (Boucher and Anderson 2021, *Trojan Source*), invisible
-format characters and half surrogate pairs can make a text look like another one. Each is written
-as its code point between double brackets; letters, emoji and line breaks stay.
+The page and the terminal show a text exactly as a judge is shown it (``prompts.visible``).
 """
 
 from __future__ import annotations
 
-import unicodedata
 from typing import Any
 
-_INVISIBLE = frozenset({"Cc", "Cf", "Co", "Cs", "Zl", "Zp"})
-# Joiners belong to the spelling of many scripts; the others are format characters with a shape.
-_KEPT = frozenset("\n\t\u200c\u200d\u0600\u0601\u0602\u0603\u0604\u0605\u06dd\u070f\u08e2")
+from misalign_bench.prompts.visible import visible
 
-
-def visible(text: str) -> str:
-    r"""The text with every invisible character named.
-
-    >>> visible("safe\u202etxt.exe\x07")
-    'safe⟦U+202E⟧txt.exe⟦U+0007⟧'
-    >>> visible("two\r\nlines, caf\u00e9")
-    'two\nlines, café'
-    """
-    text = text.replace("\r\n", "\n")
-    if text.isascii() and text.replace("\n", "").replace("\t", "").isprintable():
-        return text
-    return "".join(_named(character) for character in text)
+__all__ = ["visible", "visible_in"]
 
 
 def visible_in(value: Any) -> Any:
@@ -38,9 +21,3 @@ def visible_in(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [visible_in(part) for part in value]
     return value
-
-
-def _named(character: str) -> str:
-    if character in _KEPT or unicodedata.category(character) not in _INVISIBLE:
-        return character
-    return f"⟦U+{ord(character):04X}⟧"

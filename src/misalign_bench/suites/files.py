@@ -94,8 +94,9 @@ def parquet(path: Path, columns: Collection[str] = ()) -> Iterator[Row]:
                 for fields in batch.to_pylist():
                     number += 1
                     yield Row(fields, f"{path} row {number}")
-    except (OSError, pa.ArrowException) as error:
-        reason = str(error).splitlines()[0]
+    except (OSError, pa.ArrowException, ArithmeticError, LookupError, ValueError) as error:
+        # The last three: texts, dates, time zones and numbers that Python has no value for.
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"cannot be read as Parquet: {reason}", where=str(path)) from None
 
 

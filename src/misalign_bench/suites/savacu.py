@@ -12,6 +12,7 @@ import json
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from misalign_bench.errors import UserError
 from misalign_bench.records import DIMENSIONS, SPLITS, Item
@@ -64,8 +65,9 @@ def load_suite(path: str | Path, splits: Sequence[str] = ("test",)) -> Suite:
     items: list[Item] = []
     evaluators: set[str] = set()
     simulated = False
+    held: dict[Any, Any] = {}
     for row in _rows(path, splits):
-        items += items_of(row)
+        items += (_sharing(item, held) for item in items_of(row))
         evaluators.add(row.text("evaluator", default=""))
         simulated = simulated or row.boolean("simulated", default=False)
     _refuse_empty(items, path, splits)
@@ -81,9 +83,11 @@ def load_suite(path: str | Path, splits: Sequence[str] = ("test",)) -> Suite:
 
 
 def content_hash(items: Collection[Item]) -> str:
-    """SHA-256 of the items, independent of their order."""
-    lines = sorted(
-        json.dumps(
+    """SHA-256 of the items, whose ids differ, independent of their order."""
+    digest = hashlib.sha256()
+    # In the order of their lines, which begin with the ids, without holding them all.
+    for number, item in enumerate(sorted(items, key=lambda one: json.dumps(one.item_id))):
+        line = json.dumps(
             [
                 *(item.item_id, item.prompt_id, item.cluster_id, item.prompt, item.response),
                 *(item.misaligned, item.active, item.intended, item.intended_domains),
@@ -91,9 +95,8 @@ def content_hash(items: Collection[Item]) -> str:
                 *(item.domains, item.generator, item.split),
             ]
         )
-        for item in items
-    )
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+        digest.update(f"\n{line}".encode() if number else line.encode())
+    return digest.hexdigest()
 
 
 def limited(items: Sequence[Item], limit: int | None, seed: int = 0) -> list[Item]:
@@ -112,6 +115,15 @@ def limited(items: Sequence[Item], limit: int | None, seed: int = 0) -> list[Ite
             break
         chosen += groups[group]
     return [items[position] for position in sorted(chosen)]
+
+
+def _sharing(item: Item, held: dict[Any, Any]) -> Item:
+    """The item with what others say too held once: most of its memory but for the response."""
+    names = ("prompt", "prompt_id", "cluster_id", "domains", "active", "intended")
+    said = {name: getattr(item, name) for name in (*names, "intended_domains", "generator")}
+    violated = held.setdefault(tuple(item.violated.items()), item.violated)
+    shared = {name: held.setdefault(value, value) for name, value in said.items()}
+    return replace(item, **shared, violated=violated)
 
 
 def _rows(path: Path, splits: Sequence[str]) -> Iterator[Row]:
@@ -135,9 +147,11 @@ def _rows(path: Path, splits: Sequence[str]) -> Iterator[Row]:
 def _split_files(folder: Path, split: str) -> list[Path]:
     """The files of a split, in order; of all splits if it is empty."""
     place = folder / "data" / CONFIGURATION
-    files = sorted(place.glob(f"{split or '*'}-*.parquet"))
+    found = sorted(place.glob("*-*.parquet"))
+    # Compared and never made part of a path: a results file of others names splits too.
+    files = [file for file in found if not split or file.name.startswith(f"{split}-")]
     if not files:
-        there = sorted({file.name.partition("-")[0] for file in place.glob("*-*.parquet")})
+        there = sorted({file.name.partition("-")[0] for file in found})
         raise UserError(
             f"no split {split!r} in data/{CONFIGURATION}" if there else f"no data/{CONFIGURATION}",
             where=str(folder),

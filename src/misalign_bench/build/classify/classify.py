@@ -18,7 +18,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
-from misalign_bench.config import ClassifySettings, ModelSettings
+from misalign_bench.config import ClassifySettings
+from misalign_bench.config_model import ModelSettings
 from misalign_bench.errors import UserError
 from misalign_bench.llm.client import Client
 from misalign_bench.llm.model import Failure, Reply, Sampling

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,8 @@ from misalign_bench.records import DIMENSIONS, Dimension
 from misalign_bench.taxonomy.loader import taxonomy
 
 FORMAT = 1
+LARGEST = 1 << 29
+"""Bytes that a head may unpack to."""
 STEPS = 10_000
 """Probabilities are rounded to one in so many, so that the last bits of a sum are no result."""
 
@@ -227,6 +230,8 @@ def _arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
     where = str(path)
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            if sum(member.file_size for member in archive.zip.infolist()) > LARGEST:
+                raise _no_head(f"it unpacks to over {LARGEST:,} bytes", where)
             held = {name: archive[name] for name in _ARRAYS}
     except FileNotFoundError:
         raise UserError(
@@ -234,7 +239,10 @@ def _arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
         ) from None
     except IsADirectoryError:
         raise UserError("is a folder, not a file", where=where) from None
-    except (ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile):
+    except (
+        *(ValueError, LookupError, TypeError, AttributeError, EOFError, RuntimeError, SyntaxError),
+        *(ArithmeticError, MemoryError, zipfile.BadZipFile, zlib.error),
+    ):
         raise _no_head("it is not an archive of its arrays", where) from None
     except OSError as error:
         raise OutsideWorld(f"cannot be read: {error.strerror or error}", where=where) from None
