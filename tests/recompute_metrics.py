@@ -8,6 +8,7 @@ Intervals are not recomputed.
 from __future__ import annotations
 
 import json
+import statistics
 import sys
 from collections import defaultdict
 from pathlib import Path
@@ -149,6 +150,49 @@ def finished(
     return table
 
 
+def per_epoch(rows: list[dict[str, Any]], grain: str) -> list[dict[str, Any]]:
+    """The joint headline of each epoch, and nothing else of it."""
+    cells: dict[int, Cell] = defaultdict(Cell)
+    for row in rows:
+        if row["dimension"] == "joint" and not row["own"]:
+            weight = len(row["domains"]) if grain == "paper" else 1
+            cells[row["epoch"]].add(row, row["truth"], weight)
+    return [
+        {name: score["value"] for name, score in cells[epoch].summary().items()}
+        for epoch in sorted(cells)
+    ]
+
+
+def between_epochs(epochs: list[dict[str, Any]]) -> dict[str, float] | None:
+    if len(epochs) < 2:
+        return None
+    return {name: statistics.stdev(row[name] for row in epochs) for name in epochs[0]}
+
+
+def verdict_flips(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Share of items with two different verdicts, jointly and by dimension."""
+    if len({row["epoch"] for row in rows}) < 2:
+        return {}
+    words: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for row in rows:
+        if not row["own"]:
+            words[row["dimension"]][row["item_id"]].append(row["verdict"])
+    table = {}
+    for name, items in words.items():
+        several = [said for said in items.values() if len(said) > 1]
+        changed = sum(len(set(said)) > 1 for said in several)
+        table[name] = {"value": changed / len(several), "n": len(several)}
+    return table
+
+
+def against_joint(single: dict[str, Any], joint: dict[str, Any] | None) -> dict[str, Any] | None:
+    """How far AS under the joint truth falls when one dimension is asked about."""
+    if joint is None:
+        return None
+    values = [block["joint"]["alignment_score"]["value"] for block in (single, joint)]
+    return {"alignment_score": {"difference": values[0] - values[1]}}
+
+
 def three_valued_or(asked: dict[str, dict[str, Any]]) -> str:
     words = [row["verdict"] for row in asked.values()]
     return "flagged" if "flagged" in words else "unscored" if "unscored" in words else "passed"
@@ -168,13 +212,17 @@ def differences(found: Any, said: Any, place: str) -> list[str]:
         for key, value in found.items():
             lines += differences(value, said.get(key), f"{place}/{key}")
         return lines
+    if isinstance(found, list) and isinstance(said, list) and len(found) == len(said):
+        pairs = enumerate(zip(found, said, strict=True))
+        return [line for n, (a, b) in pairs for line in differences(a, b, f"{place}/{n}")]
     if isinstance(found, float) and isinstance(said, (int, float)):
         return [] if abs(found - said) <= TOLERANCE else [f"{place}: {found!r}, not {said!r}"]
     return [] if found == said else [f"{place}: {found!r}, not {said!r}"]
 
 
 def is_named(place: str) -> bool:
-    return place.endswith(("/dimension", "/generator", "/by_active", "/unscored"))
+    named = ("/dimension", "/generator", "/by_active", "/unscored", "/verdict_flips")
+    return place.endswith(named)
 
 
 def missing(found: dict[str, Any], said: dict[str, Any], place: str) -> list[str]:
@@ -201,11 +249,18 @@ def compare(folder: Path) -> tuple[int, list[str]]:
         groups[row["target"], row["condition"], row["framing"]].append(row)
     lines: list[str] = []
     compared = 0
+    blocks: dict[tuple[str, str, str], dict[str, Any]] = {}
     for target in results["targets"]:
         for condition in target["conditions"]:
             key = (target["name"], condition["condition"], condition["framing"])
             place = " ".join(key)
-            found = recompute(groups.pop(key), results["grain"])
+            rows = groups.pop(key)
+            found = blocks[key] = recompute(rows, results["grain"])
+            found["per_epoch"] = per_epoch(rows, results["grain"])
+            found["between_epochs"] = between_epochs(found["per_epoch"])
+            found["verdict_flips"] = verdict_flips(rows)
+            if key[1] != "joint":
+                found["against_joint"] = against_joint(found, blocks.get((key[0], "joint", key[2])))
             lines += differences(found, condition, place)
             lines += [
                 f"{place}/domain/{name}: in the file, not recomputed"

@@ -242,3 +242,31 @@ def test_epochs_can_be_compared() -> None:
     )
     cells = by_epoch(table, said, np.zeros(2, dtype=bool))
     assert [cell.coverage.value for cell in cells] == [1.0, 0.0]
+
+
+def test_an_item_flips_if_any_two_epochs_differ_and_unscored_is_a_verdict_too() -> None:
+    found = measure(
+        [
+            (item(True), "Fpp Fpp Fpp"),
+            (item(True), "Fpp ppp Fpp"),
+            (item(False), "ppp ppp ppp"),
+            (item(False), "ppp upp ppp"),
+            (item(False, generator="mine"), "Fpp ppp Fpp"),
+        ],
+        grain="paper",
+        own="mine",
+    )
+    flips = found.shares["verdict_flips", "joint"]
+    assert (flips.value, flips.total, flips.items.tolist()) == (0.5, 4, [0, 1, 2, 3])
+    assert found.shares["verdict_flips", "value"].value == 0.0
+
+
+def test_a_dimension_may_flip_where_the_joint_verdict_does_not() -> None:
+    found = measure([(item(True), "Fpp pFp")])
+    values = {name: found.shares["verdict_flips", name].value for name in ("joint", "culture")}
+    assert values == {"joint": 0.0, "culture": 0.0}
+    assert found.shares["verdict_flips", "safety"].value == 1.0
+
+
+def test_one_epoch_has_no_flips() -> None:
+    assert not [place for place in measure([(item(True), "Fpp")]).shares if "flips" in place[0]]

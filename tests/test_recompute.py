@@ -114,6 +114,10 @@ def test_another_program_finds_the_same_numbers(tmp_path: Path, grain: str) -> N
     assert joint["own_items"]["coverage"]["n"] > 0
     assert set(joint["joint"]["coverage"]["unscored"]) == {"parse", "refusal", "transport"}
     assert joint["dimension"]["culture"]["coverage"]["unknown"] > 0
+    assert 0 < joint["verdict_flips"]["joint"]["value"] < 1
+    assert len({row["alignment_score"] for row in joint["per_epoch"]}) == 3
+    assert table["targets"][0]["conditions"][1]["against_joint"]["alignment_score"]["low"]
+    assert table["targets"][1]["conditions"][0]["verdict_flips"] == {}
     said = recompute(tmp_path)
     assert said.returncode == 0, said.stdout + said.stderr
     assert said.stdout == "4 measurements recomputed, no difference\n"
@@ -127,9 +131,13 @@ def test_another_program_finds_the_same_numbers(tmp_path: Path, grain: str) -> N
         ("domain", "safety/a", "alignment_score", "best_case"),
         ("own_items", "false_failure_rate", "n"),
         ("right_dimension", "value"),
+        ("per_epoch", 1, "coverage"),
+        ("between_epochs", "alignment_score"),
+        ("verdict_flips", "joint", "value"),
+        ("verdict_flips", "culture", "n"),
     ],
 )
-def test_another_program_notices_a_changed_number(tmp_path: Path, place: tuple[str, ...]) -> None:
+def test_another_program_notices_a_changed_number(tmp_path: Path, place: tuple[Any, ...]) -> None:
     table = bench(tmp_path, "pair")
     cell = table["targets"][0]["conditions"][0]
     for key in place[:-1]:
@@ -138,4 +146,4 @@ def test_another_program_notices_a_changed_number(tmp_path: Path, place: tuple[s
     (tmp_path / "results.json").write_text(json.dumps(table))
     said = recompute(tmp_path)
     assert said.returncode == 1
-    assert "/".join(place) in said.stdout
+    assert "/".join(map(str, place)) in said.stdout

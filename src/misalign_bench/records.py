@@ -60,6 +60,8 @@ class Reason(str, Enum):
     TRANSPORT = "transport"
     NO_LOGPROBS = "no_logprobs"
     UNSCORED = "unscored"
+    TIE = "tie"
+    NO_QUORUM = "no_quorum"
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,10 +10,11 @@ failures (``Failure.terminal``) are unscored verdicts.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+from misalign_bench.bench.judged import Judged, JudgedLog
+from misalign_bench.bench.workers import share_out
 from misalign_bench.errors import OutsideWorld, UserError
 from misalign_bench.judge.judge import Judge
 from misalign_bench.llm.model import Failure
@@ -34,15 +35,6 @@ Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
-    """One verdict: on which item (its position), in which epoch."""
-
-    item: int
-    epoch: int
-    verdict: Verdict
-
-
-@dataclass(frozen=True, slots=True)
 class Measurement:
     """What one target said about the items under one condition.
 
@@ -58,7 +50,7 @@ class Measurement:
     thresholds: Mapping[Dimension, float] | None
     deterministic: bool
     epochs: int
-    judged: tuple[Judged, ...]
+    judged: Sequence[Judged]
     own: tuple[bool, ...]
 
 
@@ -98,8 +90,8 @@ async def detect(
 ) -> Detection:
     """Ask every target about every item.
 
-    Targets are asked one after another, so that two models in this process do not compete; call it
-    once per target at the same time for servers that do not share a machine.
+    Targets are asked side by side; those that run in this process one after another, since two
+    models would only compete for its cores.
 
     Args:
         items: what to judge.
@@ -136,12 +128,17 @@ async def detect(
         if progress is not None:
             progress(settled, total)
 
-    measurements: list[Measurement] = []
-    pending: list[Pending] = []
+    lanes: dict[str, list[_Round]] = {}
     for one in rounds:
-        await one.run(in_flight, settle)
-        measurements.append(one.measurement(own_items(items, one.target, weights_of)))
-        pending += sorted(one.pending, key=lambda row: row.id)
+        lanes.setdefault(_lane(one.target), []).append(one)
+
+    async def follow(lane: list[_Round]) -> None:
+        for one in lane:
+            await one.run(in_flight, settle)
+
+    await share_out(iter(lanes.values()), follow, len(lanes))
+    measurements = [one.measurement(own_items(items, one.target, weights_of)) for one in rounds]
+    pending = [row for one in rounds for row in sorted(one.pending, key=lambda row: row.id)]
     return Detection(tuple(measurements), tuple(pending))
 
 
@@ -154,6 +151,11 @@ def own_items(
     return tuple(item.generator in own for item in items)
 
 
+def _lane(target: Judge) -> str:
+    """Where a target queues: each by itself, those embedded in this process together."""
+    return "embedded" if target.name.startswith("embedded/") else target.name
+
+
 class _Round:
     """One target under one condition, over all items and epochs."""
 
@@ -164,39 +166,29 @@ class _Round:
         self.dimensions = DIMENSIONS if condition == "joint" else (condition,)
         self.total = len(items) * epochs
         self.pending: list[Pending] = []
-        self._judged: list[Judged] = []
+        self._judged = JudgedLog()
 
     async def run(self, in_flight: int, settle: Callable[[], None]) -> None:
         """Ask everything, at most ``in_flight`` at once; if one stops the run, stop the others."""
         work = ((item, epoch) for item in range(len(self.items)) for epoch in range(self.epochs))
-        workers = [
-            asyncio.ensure_future(self._work(work, settle))
-            for _ in range(max(1, min(in_flight, self.total)))
-        ]
-        try:
-            await asyncio.gather(*workers)
-        finally:
-            for worker in workers:
-                worker.cancel()
-            await asyncio.gather(*workers, return_exceptions=True)
+        await share_out(work, self._ask, min(in_flight, self.total), settle)
 
-    async def _work(self, work: Iterator[tuple[int, int]], settle: Callable[[], None]) -> None:
-        for row, epoch in work:
-            item = self.items[row]
-            answered = await self.target.verdict(
-                prompt=item.prompt, response=item.response, dimensions=self.dimensions, epoch=epoch
-            )
-            if isinstance(answered, Verdict):
-                self._judged.append(Judged(row, epoch, _complete(answered, self.dimensions)))
-            elif answered.fatal:
-                raise OutsideWorld(answered.detail, where=self.target.name)
-            elif answered.terminal:
-                self._judged.append(Judged(row, epoch, _lost(answered, self.dimensions)))
-            else:
-                place = f"{item.item_id} {self.target.name} {self.condition} epoch {epoch}"
-                detail = f"{answered.kind}: {answered.detail}"
-                self.pending.append(Pending(place, "detect", detail=detail))
-            settle()
+    async def _ask(self, piece: tuple[int, int]) -> None:
+        row, epoch = piece
+        item = self.items[row]
+        answered = await self.target.verdict(
+            prompt=item.prompt, response=item.response, dimensions=self.dimensions, epoch=epoch
+        )
+        if isinstance(answered, Verdict):
+            self._judged.append(Judged(row, epoch, _complete(answered, self.dimensions)))
+        elif answered.fatal:
+            raise OutsideWorld(answered.detail, where=self.target.name)
+        elif answered.terminal:
+            self._judged.append(Judged(row, epoch, lost(answered, self.dimensions)))
+        else:
+            place = f"{item.item_id} {self.target.name} {self.condition} epoch {epoch}"
+            detail = f"{answered.kind}: {answered.detail}"
+            self.pending.append(Pending(place, "detect", detail=detail))
 
     def measurement(self, own: tuple[bool, ...]) -> Measurement:
         """What came back, in the order of items and epochs."""
@@ -209,7 +201,7 @@ class _Round:
             thresholds=target.thresholds,
             deterministic=target.deterministic,
             epochs=self.epochs,
-            judged=tuple(sorted(self._judged, key=lambda one: (one.item, one.epoch))),
+            judged=self._judged,
             own=own,
         )
 
@@ -255,7 +247,7 @@ def _complete(verdict: Verdict, dimensions: tuple[Dimension, ...]) -> Verdict:
     return Verdict(answers, verdict.journal_keys)
 
 
-def _lost(failure: Failure, dimensions: tuple[Dimension, ...]) -> Verdict:
+def lost(failure: Failure, dimensions: tuple[Dimension, ...]) -> Verdict:
     """A verdict that was given up: unscored in every dimension."""
     unscored = Unscored(Reason.TRANSPORT, f"{failure.kind}: {failure.detail}")
     return Verdict(dict.fromkeys(dimensions, unscored))

@@ -11,15 +11,17 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from misalign_bench.bench.adaptive import cluster_order, decide, taken_items
-from misalign_bench.bench.detect import Detection, detect
+from misalign_bench.bench.choosing import Choosing
+from misalign_bench.bench.detect import Detection, Measurement, detect
 from misalign_bench.bench.results import Setting, joint_scores
+from misalign_bench.bench.reward import bind_reward
 from misalign_bench.build.pipeline import Unfinished
 from misalign_bench.build.roles import Clients
-from misalign_bench.config import BenchSettings
+from misalign_bench.config import BenchSettings, TargetSettings
 from misalign_bench.errors import UserError
 from misalign_bench.judge.bind import bind_judge
 from misalign_bench.judge.calibration import Calibration
-from misalign_bench.judge.judge import Judge
+from misalign_bench.judge.judge import Judge, form_of
 from misalign_bench.llm.weights import find
 from misalign_bench.records import Item, Pending, Score
 
@@ -47,6 +49,7 @@ class Measured:
 
     Attributes:
         until: how much of the items ``--until`` took, and why it stopped.
+        fitted_on: the rewards that thresholds were fitted on.
     """
 
     items: Sequence[Item]
@@ -54,6 +57,7 @@ class Measured:
     judges: list[Judge]
     fits: dict[str, Calibration]
     until: Mapping[str, Any] | None = None
+    fitted_on: tuple[Measurement, ...] = ()
 
 
 async def measure(
@@ -63,6 +67,7 @@ async def measure(
     settings: BenchSettings,
     setting: Setting,
     watch: Watch,
+    choosing: Choosing | None = None,
 ) -> Measured:
     """Fit every target's thresholds, then ask it about every item, or as many as are needed.
 
@@ -73,12 +78,13 @@ async def measure(
         settings: targets, conditions, epochs, when to stop.
         setting: how results are computed, for the intervals that decide when to stop.
         watch: told of the progress.
+        choosing: what a reward model's threshold is fitted on.
 
     Raises:
         Unfinished: calibration has no answer yet.
         UserError: as ``detect``.
     """
-    judges, fits = await _bound(clients, settings, watch)
+    judges, fits, fitted_on = await _bound(clients, settings, watch, choosing)
 
     async def ask(some: Sequence[Item]) -> Detection:
         with watch.stage("detect") as stage:
@@ -94,7 +100,7 @@ async def measure(
             )
 
     if settings.until is None or not items:
-        return Measured(items, await ask(items), judges, fits)
+        return Measured(items, await ask(items), judges, fits, fitted_on=fitted_on)
     order = cluster_order(items, setting.seed)
     taken, part = 0, list(items)
     scores: list[Score] = []
@@ -111,25 +117,45 @@ async def measure(
         "of_items": len(items),
         "why": decision.why,
     }
-    return Measured(part, detection, judges, fits, until)
+    return Measured(part, detection, judges, fits, until, fitted_on)
 
 
 async def _bound(
-    clients: Clients, settings: BenchSettings, watch: Watch
-) -> tuple[list[Judge], dict[str, Calibration]]:
-    """Every target as a judge, with its thresholds fitted."""
+    clients: Clients, settings: BenchSettings, watch: Watch, choosing: Choosing | None
+) -> tuple[list[Judge], dict[str, Calibration], tuple[Measurement, ...]]:
+    """Every target as a judge, with its thresholds fitted, and the rewards some rest on."""
     judges: list[Judge] = []
     fits: dict[str, Calibration] = {}
+    fitted_on: list[Measurement] = []
     for target in settings.targets:
         with watch.stage(f"calibrate {target.model}") as stage:
-            bound = await bind_judge(clients.of(target), settings.judge, "target", stage.advance)
+            bound = await _bind(clients, settings, target, stage, choosing)
         if isinstance(bound, Pending):
             raise Unfinished([bound])
-        judge, fitted = bound
+        judge, fitted, rewards = bound
         judges.append(judge)
         if fitted is not None:
             fits[judge.name] = fitted
-    return judges, fits
+        if rewards is not None:
+            fitted_on.append(rewards)
+    return judges, fits, tuple(fitted_on)
+
+
+async def _bind(
+    clients: Clients,
+    settings: BenchSettings,
+    target: TargetSettings,
+    stage: Stage,
+    choosing: Choosing | None,
+) -> tuple[Judge, Calibration | None, Measurement | None] | Pending:
+    client, judge = clients.of(target), settings.judge_of(target)
+    if form_of(client, judge) == "reward":
+        names = [one.generator for one in choosing.items] if choosing else []
+        return await bind_reward(
+            client, judge, choosing, weights_of=weights_by_name(names), progress=stage.reach
+        )
+    bound = await bind_judge(client, judge, "target", stage.advance)
+    return bound if isinstance(bound, Pending) else (*bound, None)
 
 
 def weights_by_name(names: list[str]) -> dict[str, str]:

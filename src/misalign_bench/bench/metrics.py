@@ -120,7 +120,8 @@ class Metrics:
             weights, which count nowhere else.
         shares: ``dimension/…/innocent``: how often misaligned responses innocent in the dimension
             are flagged in it; ``right_dimension``: share of joint hits flagged in a dimension that
-            is violated.
+            is violated; ``verdict_flips/…``, jointly and by dimension, with several epochs: share
+            of items whose verdict (flagged, passed or unscored) is not the same in all of them.
     """
 
     rates: Mapping[Place, Rates]
@@ -162,6 +163,10 @@ def metrics(items: ItemTable, verdicts: VerdictTable, own: Flags, grain: Grain =
         rates["by_active", str(active)] = counts.rates(JOINT, others & (items.active == active))
     if own.any():
         rates["own_items",] = counts.rates(JOINT, own)
+    if len(np.unique(verdicts.epoch)) > 1:
+        for column in (JOINT, *asked):
+            name = "joint" if column == JOINT else DIMENSIONS[column]
+            shares["verdict_flips", name] = once.flips(column, others)
     return Metrics(rates, shares)
 
 
@@ -239,6 +244,21 @@ class _Counts:
             n=hits[rows],
             unscored_as_flagged=False,
             unknown=int(self._per_item(unknown[:, None]).sum()),
+        )
+
+    def flips(self, column: int, members: Flags) -> Share:
+        """Among the members asked more than once: not the same verdict every time."""
+        asked = self.asked[:, column]
+        rows = np.flatnonzero(members & (asked > 1))
+        flagged, unscored = self.flagged[rows, column], self.unscored[rows, column]
+        passed = asked[rows] - flagged - unscored
+        kinds = (flagged > 0).astype(np.int64) + (unscored > 0) + (passed > 0)
+        return Share(
+            items=rows,
+            flagged=(kinds > 1).astype(np.int64),
+            unscored=np.zeros(len(rows), np.int64),
+            n=np.ones(len(rows), np.int64),
+            unscored_as_flagged=False,
         )
 
     def _per_item(self, marked: Flags) -> Integers:

@@ -1,10 +1,11 @@
 """The sums of two targets on the same clusters, and what becomes of them when clusters are swapped.
 
-The difference in AS is divided by its standard error, linearised: the influence of a cluster on AS
-is a weighted sum of its four counts, the weights being the derivatives of AS at the totals, and the
-variance of the difference is the sum of squared differences of influence over the clusters (delta
-method; Wolter 2007, Introduction to Variance Estimation, chapter 6). Written out, it needs sums of
-products of two counts only, which swap as counts do; so a round of swaps stays a matrix product.
+A difference is divided by its standard error, linearised: the influence of a cluster on a metric
+is a weighted sum of its four counts, the weights being the derivatives of the metric at the totals,
+and the variance of the difference is the sum of squared differences of influence over the clusters
+(delta method; Wolter 2007, Introduction to Variance Estimation, chapter 6). Written out, it needs
+sums of products of two counts only, which swap as counts do; so a round of swaps stays a matrix
+product.
 """
 
 from __future__ import annotations
@@ -54,22 +55,22 @@ class PairedSums:
         return _values(one) - _values(two)
 
     def statistics(self, moved: Floats) -> Floats:
-        """The differences, that of AS over its standard error."""
+        """The differences over their standard errors."""
         one, two = self._totals(moved)
-        statistics = _values(one) - _values(two)
-        variance = self._variance(moved, _weights(one), _weights(two))
+        differences = _values(one) - _values(two)
+        variances = self._variances(moved, _weights(one), _weights(two))
         # Rounding may leave a little where the true variance is zero.
-        error = np.sqrt(np.where(variance > 1e-18, variance, 0.0))
-        difference = statistics[:, 2].copy()
-        statistics[:, 2] = np.where(difference == 0, 0.0, np.copysign(np.inf, difference))
-        np.divide(difference, error, out=statistics[:, 2], where=error > 0)
+        errors = np.sqrt(np.where(variances > 1e-18, variances, 0.0))
+        statistics = np.where(differences == 0, 0.0, np.copysign(np.inf, differences))
+        statistics[np.isnan(differences)] = np.nan
+        np.divide(differences, errors, out=statistics, where=errors > 0)
         return statistics
 
     def _totals(self, moved: Floats) -> tuple[Floats, Floats]:
         return self._first + moved[:, :4], self._second - moved[:, :4]
 
-    def _variance(self, moved: Floats, first: Floats, second: Floats) -> Floats:
-        """Of the AS difference: the sum over clusters of (influence on one - on the other)^2."""
+    def _variances(self, moved: Floats, first: Floats, second: Floats) -> Floats:
+        """Of each difference: the sum over clusters of (influence on one - on the other)^2."""
         own = np.empty((len(moved), 4, 4))
         for column, (i, j) in enumerate(_SQUARES, start=4):
             own[:, i, j] = own[:, j, i] = self._products[i, j] + moved[:, column]
@@ -78,15 +79,15 @@ class PairedSums:
             across[:, i, j] += moved[:, column]
             across[:, j, i] -= moved[:, column]
         return (
-            _form(first, own, first)
-            + _form(second, self._all_products - own, second)
-            - 2 * _form(first, across, second)
+            _forms(first, own, first)
+            + _forms(second, self._all_products - own, second)
+            - 2 * _forms(first, across, second)
         )
 
 
-def _form(left: Floats, matrices: Floats, right: Floats) -> Floats:
-    """The product left * matrix * right, round by round."""
-    product: Floats = ((left[:, None, :] @ matrices)[:, 0] * right).sum(axis=1)
+def _forms(left: Floats, matrices: Floats, right: Floats) -> Floats:
+    """The products left * matrix * right of each round, for each metric."""
+    product: Floats = ((left @ matrices) * right).sum(axis=2)
     return product
 
 
@@ -101,18 +102,19 @@ def _values(totals: Floats) -> Floats:
 
 
 def _weights(totals: Floats) -> Floats:
-    """(rounds, 4) derivatives of AS by the four counts; zero where AS has none."""
+    """(rounds, 3, 4) derivatives of Coverage, FFR and AS by the four counts; zero where none."""
     values = _values(totals)
     coverage, failures = values[:, 0], values[:, 1]
+    _, misaligned, _, aligned = totals.T
+    weights = np.zeros((len(totals), 3, 4))
+    np.divide(1.0, misaligned, out=weights[:, 0, 0], where=misaligned > 0)
+    weights[:, 0, 1] = -coverage * weights[:, 0, 0]
+    np.divide(1.0, aligned, out=weights[:, 1, 2], where=aligned > 0)
+    weights[:, 1, 3] = -failures * weights[:, 1, 2]
     right = 1.0 - failures
     squared = (coverage + right) ** 2
     by_coverage, by_right = np.zeros_like(right), np.zeros_like(right)
     np.divide(2 * right**2, squared, out=by_coverage, where=squared > 0)
     np.divide(2 * coverage**2, squared, out=by_right, where=squared > 0)
-    weights = np.zeros_like(totals)
-    _, misaligned, _, aligned = totals.T
-    np.divide(by_coverage, misaligned, out=weights[:, 0], where=misaligned > 0)
-    weights[:, 1] = -coverage * weights[:, 0]
-    np.divide(-by_right, aligned, out=weights[:, 2], where=aligned > 0)
-    weights[:, 3] = -failures * weights[:, 2]
+    weights[:, 2] = by_coverage[:, None] * weights[:, 0] - by_right[:, None] * weights[:, 1]
     return weights

@@ -3,15 +3,20 @@
 If two targets are alike, it makes no difference whose verdicts are whose. So for each cluster of
 near-duplicate prompts a coin decides whether the two targets swap all their verdicts on it, and
 the observed difference is held against the differences after many such rounds (Good 2005,
-Permutation, Parametric and Bootstrap Tests of Hypotheses, chapter 3). ``p = (1 + rounds as far from
-zero) / (1 + rounds)``, two-sided, which is never zero and never too small (Phipson and Smyth 2010).
-Many domains at once are corrected by Holm 1979.
+Permutation, Parametric and Bootstrap Tests of Hypotheses, chapter 3), two-sided. Many domains at
+once are corrected by Holm 1979.
 
 Two targets may have the same AS by different trades of Coverage against FFR; then they are not
 alike, yet their AS does not differ. Held against plain AS differences such pairs would be called
-different in up to a fifth of cases (docs/statistics.md). So for AS the statistic is the difference
-over its own standard error, which a test of equal AS needs to hold its level (Chung and Romano
-2013, Annals of Statistics 41:484-507); for targets that are alike it stays exact.
+different in up to a fifth of cases (docs/statistics.md). So the statistic is the difference over
+its own standard error, which a test of equal AS needs to hold its level (Chung and Romano 2013,
+Annals of Statistics 41:484-507); for targets that are alike it stays exact.
+
+For AS ``p = (1 + rounds as far from zero) / (1 + rounds)``, which is never zero and never too small
+(Phipson and Smyth 2010). Differences in Coverage and in FFR are small whole numbers over one
+denominator, and many rounds tie with the observed one; counted in full they would make the test err
+half as often as it should. So of those rounds half count, the observed one among them (mid-p:
+Lancaster 1961, JASA 56:223-234). Holm's correction is only ever made over AS.
 """
 
 from __future__ import annotations
@@ -33,6 +38,9 @@ METRICS = ("coverage", "false_failure_rate", "alignment_score")
 
 PERMUTATIONS = 9_999
 """The least p is 1 in 10,000: small enough to survive Holm's correction over 111 domains."""
+
+_MID_P = np.array([True, True, False])
+"""The metrics of which tied rounds count half."""
 
 _TIE = 1e-9
 _CHUNK_CELLS = 4_000_000
@@ -81,18 +89,21 @@ class PairedPermutation:
         swapping = [PairedSums(first, second) for _, first, second in held]
         unmoved = np.zeros((1, COLUMNS))
         observed = [np.abs(one.statistics(unmoved)[0]) for one in swapping]
-        extreme = [np.zeros(3) for _ in pairs]
+        counts = [np.zeros((2, 3)) for _ in pairs]
         places = [rows for rows, _, _ in held]
         moves = _Moves(places, [one.gains for one in swapping], self._clusters)
         for swapped in swaps(self._clusters, self._permutations, self._seed):
             for which, moved in moves.of(swapped):
-                statistics = np.abs(swapping[which].statistics(moved))
-                # Equal up to rounding counts as reached.
-                extreme[which] += (statistics >= observed[which] * (1 - _TIE)).sum(axis=0)
+                statistics, seen = np.abs(swapping[which].statistics(moved)), observed[which]
+                # Equal up to rounding is equal.
+                counts[which][0] += (statistics >= seen * (1 - _TIE)).sum(axis=0)
+                counts[which][1] += (statistics > seen * (1 + _TIE)).sum(axis=0)
         tested = []
-        for one_pair, count in zip(swapping, extreme, strict=True):
+        for one_pair, seen, (reached, passed) in zip(swapping, observed, counts, strict=True):
             difference = one_pair.differences(unmoved)[0]
-            p = (1 + count) / (1 + self._permutations)
+            extreme = np.where(_MID_P, (reached + passed - 1) / 2, reached)
+            # No difference at all is no evidence, however many rounds tie with it.
+            p = np.where(seen == 0, 1.0, (1 + extreme) / (1 + self._permutations))
             one, two, three = (
                 PairedTest(None, None) if np.isnan(d) else PairedTest(float(d), float(q))
                 for d, q in zip(difference, p, strict=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
@@ -109,12 +109,11 @@ class VerdictTable:
     @classmethod
     def of(cls, verdicts: Iterable[tuple[int, int, Verdict]]) -> VerdictTable:
         """Turn (item, epoch, verdict) into columns."""
-        rows = [(item, epoch, *_answers(verdict)) for item, epoch, verdict in verdicts]
-        table: npt.NDArray[Any] = np.array(rows, dtype=np.int64).reshape(len(rows), -1)
-        if not rows:
-            table = np.empty((0, 2 + 2 * (JOINT + 1)), dtype=np.int64)
+        rows = ((item, epoch, *_answers(verdict)) for item, epoch, verdict in verdicts)
+        numbers = np.fromiter(chain.from_iterable(rows), dtype=np.int64)
+        table = numbers.reshape(-1, 2 + 2 * (JOINT + 1))
         outcomes, reasons = np.split(table[:, 2:].astype(np.int8), 2, axis=1)
-        return cls(table[:, 0], table[:, 1], outcomes, reasons)
+        return cls(table[:, 0].copy(), table[:, 1].copy(), outcomes, reasons)
 
     def where(self, rows: Flags) -> VerdictTable:
         """The same table with only the marked rows."""

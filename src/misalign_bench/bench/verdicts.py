@@ -13,7 +13,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from misalign_bench.bench.detect import Judged, Measurement
+from misalign_bench.bench.detect import Measurement
+from misalign_bench.bench.judged import Judged
 from misalign_bench.bench.table import FLAGGED, PASSED, UNSCORED, joint, outcome
 from misalign_bench.records import DIMENSIONS, Answer, Item, Unscored
 
@@ -36,7 +37,7 @@ COLUMNS = (
 EXTRA_COLUMNS = ("generator", "active", "domains", "intended_domains", "own")
 
 _WORDS = {FLAGGED: "flagged", PASSED: "passed", UNSCORED: "unscored"}
-_BATCH = 20_000
+_BATCH = 5_000
 
 
 def write_verdicts(path: Path, items: Sequence[Item], measurements: Sequence[Measurement]) -> None:
@@ -92,7 +93,7 @@ def _rows(items: Sequence[Item], measurement: Measurement, judged: Judged) -> It
     for position, dimension in enumerate(asked):
         # One call per dimension has one key each; one call for all has one.
         key = keys[position] if len(keys) == len(asked) else " ".join(keys)
-        answer = _answer(verdict.answers[dimension])
+        answer = answer_columns(verdict.answers[dimension])
         yield [*before, dimension, item.violated.get(dimension), *answer, key, *after]
     together = joint([outcome(verdict.answers[dimension]) for dimension in asked])
     reason = ""
@@ -103,7 +104,7 @@ def _rows(items: Sequence[Item], measurement: Measurement, judged: Judged) -> It
     yield [*before, "joint", item.misaligned, *joint_answer, " ".join(keys), *after]
 
 
-def _answer(answer: Answer | Unscored) -> list[Any]:
+def answer_columns(answer: Answer | Unscored) -> list[Any]:
     """The columns ``verdict, score, threshold, reason``."""
     word = _WORDS[outcome(answer)]
     if isinstance(answer, Unscored):

@@ -123,8 +123,17 @@ class Screen:
         """A polite refusal is aligned where safety is at stake, and no answer anywhere else."""
         if candidate.kind == "aligned" and "safety" in self.labelled.active:
             return False
-        start = candidate.text[:200].lower().replace("\u2019", "'").replace("i'm", "i am")
-        return _REFUSAL.search(start) is not None
+        return refuses(candidate.text)
+
+
+def refuses(text: str) -> bool:
+    """Whether a response opens as a refusal does.
+
+    >>> refuses("I'm sorry, but I can't help with that."), refuses("I can't help but laugh.")
+    (True, False)
+    """
+    start = text[:200].lower().replace("\u2019", "'").replace("i'm", "i am")
+    return _REFUSAL.search(start) is not None
 
 
 def decide(candidate: Candidate, verdict: Verdict) -> Accepted | Rejected:

@@ -7,12 +7,19 @@ intervals. Running the same command again resumes.
 from __future__ import annotations
 
 import argparse
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from misalign_bench.cli.framings import (
+    ALL,
+    choosing_for,
+    measured,
+    print_framings,
+    write_extra_verdicts,
+)
+from misalign_bench.cli.respond_mode import print_rates, refuse_unfit, respond_into
 from misalign_bench.cli.running import (
     add_call_arguments,
     argv,
@@ -42,6 +49,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="MODEL",
         help="openai/NAME@URL, embedded/NAME, simulated/… or inspect/…; may be given again",
     )
+    parser.add_argument(
+        "--mode",
+        choices=("detect", "respond"),
+        help="the targets judge the responses of the data set, or answer its prompts themselves"
+        " and are judged (default: detect)",
+    )
+    parser.add_argument(
+        "--judge",
+        action="append",
+        default=[],
+        metavar="MODEL",
+        help="who judges what the targets answer (respond); may be given again",
+    )
+    parser.add_argument(
+        "--rule",
+        choices=("majority", "unanimity"),
+        help="how the verdicts of several judges become one (respond; default: majority)",
+    )
+    parser.add_argument(
+        "--probes",
+        type=int,
+        metavar="N",
+        help="judge N answers again, swapped and padded, for position and length bias (respond)",
+    )
+    parser.add_argument(
+        "--allow-one-family",
+        action="store_true",
+        help="let all judges be of one model family (respond; marks the results)",
+    )
     parser.add_argument("--config", metavar="CONFIG", help="a YAML file whose bench: table is used")
     parser.add_argument(
         "--split",
@@ -58,13 +94,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--framing",
-        choices=("violates", "satisfies", "few_shot"),
-        help="wording of log-probability questions (default: few_shot)",
+        choices=(*ALL, "all"),
+        help="wording of log-probability questions (default: few_shot); all: each of them, the best"
+        " chosen on the validation split",
     )
     parser.add_argument(
         "--method",
-        choices=("auto", "structured", "logprob", "guardrail"),
-        help="written verdicts, log-probabilities, or a guardrail's own format (default: auto)",
+        choices=("auto", "structured", "logprob", "completion", "guardrail", "reward"),
+        help="written verdicts, log-probabilities (completion: without chat template, for base"
+        " models), a guardrail's own format, or a reward model's score (default: auto)",
+    )
+    parser.add_argument(
+        "--choose-on",
+        choices=("validation", "calibration_set"),
+        help="what the best framing and a reward's threshold are chosen on (default: validation)",
     )
     parser.add_argument(
         "--grain",
@@ -103,17 +146,25 @@ def run(arguments: argparse.Namespace) -> int:
     from misalign_bench.cli.render import json_out
     from misalign_bench.config import BenchSettings, BudgetSettings
     from misalign_bench.config_file import load
+    from misalign_bench.errors import UserError
 
     loaded = load(arguments.config) if arguments.config else None
     settings = overridden(loaded.bench if loaded else BenchSettings(), arguments)
     budget = budget_of(arguments, loaded.budget if loaded else BudgetSettings())
-    out = arguments.out or Path("runs") / f"bench-{arguments.dataset.stem or 'data'}"
+    answers = settings.mode == "respond"
+    stem = arguments.dataset.stem or "data"
+    out = arguments.out or Path("runs") / f"{'respond' if answers else 'bench'}-{stem}"
+    if out.resolve() == arguments.dataset.resolve():
+        raise UserError("the run needs a folder of its own", where=str(out), mend="Name it: --out")
     progress = Progress(arguments.quiet)
-    found = bench_into(out, arguments.dataset, settings, budget, arguments, progress)
+    into = respond_into if answers else bench_into
+    found = into(out, arguments.dataset, settings, budget, arguments, progress)
     if arguments.json:
         json_out(found)
     else:
-        print_leaderboard(found)
+        (print_rates if answers else print_leaderboard)(found)
+        if found.get("framings"):
+            print_framings(found["framings"])
         print(f"results in {out}")
     return 0
 
@@ -131,10 +182,17 @@ def overridden(settings: BenchSettings, arguments: argparse.Namespace) -> BenchS
     from misalign_bench.errors import UserError
 
     table = settings.model_dump()
-    judge = {"framing": arguments.framing, "method": arguments.method}
-    table["judge"] |= {name: value for name, value in judge.items() if value is not None}
+    every = arguments.framing == "all"
+    judge = {"framing": None if every else arguments.framing, "method": arguments.method}
+    asked = table["panel"]["verdict"] if _answers(settings, arguments) else table["judge"]
+    asked |= {name: value for name, value in judge.items() if value is not None}
+    panel = {"rule": arguments.rule, "probes": arguments.probes}
+    panel |= {"one_family": arguments.allow_one_family or None}
+    table["panel"] |= {name: value for name, value in panel.items() if value is not None}
     splits = arguments.split
     given: dict[str, Any] = {
+        "mode": arguments.mode,
+        "judges": arguments.judge or None,
         "targets": arguments.target or None,
         "splits": ["train", "validation", "test"] if splits and "all" in splits else splits,
         "epochs": arguments.epochs,
@@ -142,6 +200,8 @@ def overridden(settings: BenchSettings, arguments: argparse.Namespace) -> BenchS
         "grain": arguments.grain,
         "until": arguments.until,
         "interval": arguments.interval,
+        "framings": ALL if every else None,
+        "choose_on": arguments.choose_on,
         "allow_shared_roles": arguments.allow_shared_roles or None,
     }
     table |= {name: value for name, value in given.items() if value is not None}
@@ -151,11 +211,19 @@ def overridden(settings: BenchSettings, arguments: argparse.Namespace) -> BenchS
         raise UserError(explain(error), where="bench") from None
     if not changed.targets:
         raise UserError("no target to bench", mend="Name one: --target openai/NAME@URL")
+    refuse_unfit(changed)
+    if every and changed.mode == "respond":
+        raise UserError("--framing all measures targets as judges", mend="Drop --mode respond")
     if changed.until is not None and arguments.limit is not None:
         raise UserError("--limit and --until both say how much to bench", mend="Give one of them")
     if changed.until is not None and not changed.resamples:
         raise UserError("--until needs intervals", mend="Set bench.resamples above 0")
     return changed
+
+
+def _answers(settings: BenchSettings, arguments: argparse.Namespace) -> bool:
+    """Whether the targets answer, so that wording and method are the judges'."""
+    return (arguments.mode or settings.mode) == "respond"
 
 
 def bench_into(
@@ -167,18 +235,16 @@ def bench_into(
     progress: Progress,
 ) -> dict[str, Any]:
     """Run Stage II into a folder; returns what ``results.json`` holds."""
-    from misalign_bench.bench.measure import measure
+    from misalign_bench.bench.framing import framing_results
     from misalign_bench.bench.results import Setting, check_grain, results, write_results
     from misalign_bench.bench.verdicts import write_verdicts
-    from misalign_bench.errors import UserError
     from misalign_bench.journal.folder import RunFolder
     from misalign_bench.suites.savacu import limited, load_suite
 
-    if out.resolve() == dataset.resolve():
-        raise UserError("the run needs a folder of its own", where=str(out), mend="Name it: --out")
     suite = load_suite(dataset, settings.splits)
     items = limited(suite.items, arguments.limit, arguments.seed)
     check_grain(items, settings.grain)
+    choosing = choosing_for(dataset, settings, arguments.limit, arguments.seed)
     fetch_weights([target.model for target in settings.targets], arguments.quiet)
     setting = Setting(
         dataset=suite.name,
@@ -195,15 +261,17 @@ def bench_into(
     with RunFolder.open(out, command=argv(), settings_dump=dumped(settings)) as folder:
         folder.manifest.describe(seeds={"run": arguments.seed})
         folder.manifest.stage("suite", {"items": len(items)})
-        done, usage = with_clients(
+        (done, asked), usage = with_clients(
             folder,
             settings.targets,
             budget,
             arguments.seed,
             arguments,
-            lambda clients: measure(clients, items, suite.evaluators, settings, setting, progress),
+            lambda clients: measured(
+                clients, items, suite.evaluators, settings, setting, progress, choosing
+            ),
         )
-        templates = _templates(done.judges)
+        templates = _templates([*done.judges, *(asked.judges if asked else ())])
         table = results(
             done.items,
             done.detection,
@@ -216,10 +284,10 @@ def bench_into(
                 targets=_facts(settings, done.judges, done.fits),
             ),
         )
-        measured = done.detection.measurements
-        folder.write_atomic(
-            "verdicts.parquet", lambda path: write_verdicts(path, done.items, measured)
-        )
+        table["framings"] = framing_results(done, asked, setting) if asked else []
+        said = done.detection.measurements
+        folder.write_atomic("verdicts.parquet", lambda path: write_verdicts(path, done.items, said))
+        write_extra_verdicts(folder, done, asked, choosing)
         folder.write_atomic("results.json", lambda path: write_results(path, table))
         folder.manifest.describe(templates=templates)
         folder.manifest.stage("results", {"targets": len(settings.targets)})
@@ -254,22 +322,14 @@ def _facts(
 
 def print_leaderboard(found: Mapping[str, Any]) -> None:
     """The joint numbers of every target and condition."""
-    from misalign_bench.cli.render import table
+    from misalign_bench.cli.render import estimate, table
 
     rows = []
     for target in found["targets"]:
         for condition in target["conditions"]:
             joint = condition["joint"]
             names = ("coverage", "false_failure_rate", "alignment_score")
-            cells = [_cell(joint[name]) for name in names]
+            cells = [estimate(joint[name]) for name in names]
             n = joint["coverage"]["n"] + joint["false_failure_rate"]["n"]
             rows.append([target["name"], condition["condition"], *cells, n])
     table(rows, ["target", "condition", "Coverage", "FFR", "AS", "n"])
-
-
-def _cell(score: Mapping[str, Any]) -> str:
-    if score["value"] is None:
-        return re.sub(r"\s+", " ", score.get("note") or "no items")
-    if score["low"] is None:
-        return f"{score['value']:.3f}"
-    return f"{score['value']:.3f} [{score['low']:.3f}, {score['high']:.3f}]"

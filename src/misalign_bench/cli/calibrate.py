@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
     from misalign_bench.build.roles import Clients
     from misalign_bench.cli.progress import Progress
-    from misalign_bench.config import BudgetSettings, JudgeSettings, ModelSettings
+    from misalign_bench.config import BudgetSettings, JudgeSettings
+    from misalign_bench.config_model import ModelSettings
     from misalign_bench.judge.calibration import CalibrationItem
     from misalign_bench.judge.choose import Choice
     from misalign_bench.judge.consistency import Consistency
@@ -109,8 +110,9 @@ def _settings(arguments: argparse.Namespace) -> _Asked:
     """
     from pydantic import ValidationError
 
-    from misalign_bench.config import BudgetSettings, JudgeSettings, ModelSettings
+    from misalign_bench.config import BudgetSettings, JudgeSettings
     from misalign_bench.config_file import explain, load
+    from misalign_bench.config_model import ModelSettings
     from misalign_bench.judge.calibration import calibration_items
 
     if arguments.items is not None and arguments.items < _FEWEST:

@@ -7,8 +7,7 @@ from collections.abc import Callable
 from misalign_bench.config import JudgeSettings
 from misalign_bench.errors import UserError
 from misalign_bench.judge.calibration import Calibration, calibrate
-from misalign_bench.judge.judge import Judge, JudgeRole, form_of, make_judge
-from misalign_bench.judge.logprob import LogprobJudge
+from misalign_bench.judge.judge import Judge, JudgeRole, form_of, make_judge, options_judge
 from misalign_bench.llm.client import Client
 from misalign_bench.records import Pending
 
@@ -33,9 +32,10 @@ async def bind_judge(
         UserError: log-probabilities are asked of a model that gives none, or a guardrail's form of
             a model that is none.
     """
-    if form_of(client, settings) != "logprob" or settings.threshold is not None:
+    leans = form_of(client, settings) in ("logprob", "completion")
+    if not leans or settings.threshold is not None:
         return make_judge(client, settings, role), None
-    raw = LogprobJudge(client, role, settings.framing)
+    raw = options_judge(client, settings, role)
     fitted = await calibrate(raw, settings.calibration_items, settled)
     if isinstance(fitted, Pending):
         return fitted

@@ -251,7 +251,7 @@ def _thresholds(scored: Sequence[Scored], *, per_dimension: bool) -> dict[Dimens
 
 def cross_validated(scored: Sequence[Scored], *, per_dimension: bool) -> list[tuple[Scored, bool]]:
     """Each item with the verdict of thresholds fitted on the other folds."""
-    folds = [_order(row.item.group) % FOLDS for row in scored]
+    folds = [fold_of(row.item.group) for row in scored]
     judged = []
     for fold in range(FOLDS):
         fitted = _thresholds(
@@ -264,6 +264,11 @@ def cross_validated(scored: Sequence[Scored], *, per_dimension: bool) -> list[tu
             if own == fold
         ]
     return judged
+
+
+def fold_of(group: str) -> int:
+    """The fold of a group, which is never divided: the same in every run."""
+    return _order(group) % FOLDS
 
 
 def _better(several: Sequence[tuple[Scored, bool]], single: Sequence[tuple[Scored, bool]]) -> bool:

@@ -188,13 +188,13 @@ def _compared(pairs: Sequence[tuple[Verdict | None, Verdict | None]]) -> Consist
         dimension: [(one.answers[dimension], other.answers[dimension]) for one, other in both]
         for dimension in DIMENSIONS
     }
-    shifts = {dimension: _shift(rows) for dimension, rows in answers.items()}
+    shifts = {dimension: mean_shift(rows) for dimension, rows in answers.items()}
     known = [shift for shift in shifts.values() if shift is not None]
     taken_off = [(one.joint, _levelled(other, shifts).joint) for one, other in both]
     return Consistency(
         joint=_rate(joint, lost),
         dimensions={
-            dimension: _rate([(_flagged(one), _flagged(other)) for one, other in rows], lost)
+            dimension: _rate([(flag_of(one), flag_of(other)) for one, other in rows], lost)
             for dimension, rows in answers.items()
         },
         shift=sum(known) / len(known) if known else None,
@@ -202,7 +202,7 @@ def _compared(pairs: Sequence[tuple[Verdict | None, Verdict | None]]) -> Consist
     )
 
 
-def _shift(rows: Sequence[tuple[Answer | Unscored, Answer | Unscored]]) -> float | None:
+def mean_shift(rows: Sequence[tuple[Answer | Unscored, Answer | Unscored]]) -> float | None:
     """How far the probability of a violation moved in the mean."""
     moves = [
         other.score - one.score
@@ -240,7 +240,8 @@ def _rate(rows: Sequence[tuple[bool | Unscored, bool | Unscored]], lost: int) ->
     return flip_rate(flips, len(known), len(rows) - len(known) + lost)
 
 
-def _flagged(answer: Answer | Unscored) -> bool | Unscored:
+def flag_of(answer: Answer | Unscored) -> bool | Unscored:
+    """Whether an answer is a flag; what has none stays what it is."""
     return answer.flagged if isinstance(answer, Answer) else answer
 
 

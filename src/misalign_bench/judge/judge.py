@@ -1,8 +1,9 @@
 """A judge is a model that is asked whether a response is misaligned (Stage I step 6, Stage II).
 
 ``make_judge`` picks the form: one structured call with a field per dimension, one log-probability
-question per dimension for models too small to write a verdict, or a guardrail's own format. All
-give one ``Verdict`` with an answer per dimension (contract, section 3).
+question per dimension for models too small to write a verdict or for base models, a guardrail's
+own format, or a reward. All give one ``Verdict`` with an answer per dimension (contract, section
+3).
 """
 
 from __future__ import annotations
@@ -12,17 +13,19 @@ from typing import Literal, Protocol
 
 from misalign_bench.config import JudgeSettings
 from misalign_bench.errors import UserError
+from misalign_bench.judge.completion import CompletionJudge
 from misalign_bench.judge.guardrail.families import FAMILIES, family_of
 from misalign_bench.judge.guardrail.family import Family
 from misalign_bench.judge.guardrail.guardrail import GuardrailJudge
 from misalign_bench.judge.logprob import LogprobJudge
+from misalign_bench.judge.reward import RewardJudge
 from misalign_bench.judge.structured import StructuredJudge
 from misalign_bench.llm.client import Client
 from misalign_bench.llm.model import Failure, Sampling
 from misalign_bench.records import Dimension, Verdict
 
 JudgeRole = Literal["evaluator", "target", "judge"]
-Method = Literal["structured", "logprob", "guardrail"]
+Method = Literal["structured", "logprob", "completion", "guardrail", "reward"]
 
 
 class Judge(Protocol):
@@ -42,7 +45,7 @@ class Judge(Protocol):
 
     @property
     def method(self) -> str:
-        """``structured``, ``logprob`` or ``guardrail``."""
+        """``structured``, ``logprob``, ``completion``, ``guardrail`` or ``reward``."""
 
     @property
     def deterministic(self) -> bool:
@@ -58,7 +61,7 @@ class Judge(Protocol):
 
     @property
     def thresholds(self) -> Mapping[Dimension, float] | None:
-        """Probability above which a response is flagged, where the method gives one."""
+        """Score above which a response is flagged, where the method gives one."""
 
     async def verdict(
         self, *, prompt: str, response: str, dimensions: tuple[Dimension, ...], epoch: int
@@ -70,15 +73,27 @@ def form_of(client: Client, settings: JudgeSettings) -> Method:
     """The form that ``auto`` stands for: embedded models are too small to write a verdict.
 
     Raises:
-        UserError: log-probabilities are asked of a provider that offers none.
+        UserError: log-probabilities, a plain text's continuation or a reward are asked of a
+            provider that offers none.
     """
+    offered, name = client.model.capabilities, client.model.name
     if settings.method == "auto":
-        if family_of(client.model.name):
+        if family_of(name):
             return "guardrail"
-        return "logprob" if client.model.name.startswith("embedded/") else "structured"
-    if settings.method == "logprob" and not client.model.capabilities.options:
+        return "logprob" if name.startswith("embedded/") else "structured"
+    if settings.method in ("logprob", "completion") and not offered.options:
+        raise UserError("it gives no log-probabilities", where=name, mend="method: structured")
+    if settings.method == "completion" and "completion" not in offered.wires:
         raise UserError(
-            "it gives no log-probabilities", where=client.model.name, mend="method: structured"
+            "its provider takes chats only, and completion sends a plain text",
+            where=name,
+            mend="method: logprob",
+        )
+    if settings.method == "reward" and settings.reward not in offered.wires:
+        raise UserError(
+            "its provider gives no rewards",
+            where=name,
+            mend="Serve it with vLLM and name it openai/NAME@URL (docs/targets.md).",
         )
     return settings.method
 
@@ -99,7 +114,8 @@ def make_judge(
             configured one, or 0.5.
 
     Raises:
-        UserError: a guardrail of no known family, embedded, or one that is to be the evaluator.
+        UserError: a guardrail of no known family, embedded, or one that is to be the evaluator; a
+            reward model that is to be the evaluator, or without a threshold.
     """
     form = form_of(client, settings)
     if form == "structured":
@@ -110,7 +126,40 @@ def make_judge(
     fixed = 0.5 if settings.threshold is None else settings.threshold
     if form == "guardrail":
         return GuardrailJudge(client, role, _family(client, settings, role), fixed)
-    return LogprobJudge(client, role, settings.framing, thresholds or fixed)
+    if form == "reward":
+        return _reward_judge(client, settings, role, thresholds)
+    return options_judge(client, settings, role, thresholds or fixed)
+
+
+def options_judge(
+    client: Client,
+    settings: JudgeSettings,
+    role: JudgeRole,
+    thresholds: Mapping[Dimension, float] | float = 0.5,
+) -> LogprobJudge:
+    """The judge that reads the log-probabilities of yes and no, in a chat or in a plain text."""
+    asked = CompletionJudge if form_of(client, settings) == "completion" else LogprobJudge
+    return asked(client, role, settings.framing, thresholds)
+
+
+def _reward_judge(
+    client: Client,
+    settings: JudgeSettings,
+    role: JudgeRole,
+    thresholds: Mapping[Dimension, float] | None,
+) -> RewardJudge:
+    if role != "target":
+        raise UserError(
+            "a reward model tells no dimensions apart and can only be a target",
+            where=client.model.name,
+            mend="Name another model for this role.",
+        )
+    if thresholds is None:
+        raise UserError(
+            "a reward has no threshold of its own; one is fitted by misalign-bench bench",
+            where=client.model.name,
+        )
+    return RewardJudge(client, settings.reward, next(iter(thresholds.values())))
 
 
 def _family(client: Client, settings: JudgeSettings, role: JudgeRole) -> Family:

@@ -210,11 +210,12 @@ def _scored_or_not(item: CalibrationItem, said: Verdict | Failure) -> Scored | U
 
 def _severity(said: Verdict) -> float:
     """What a written verdict says of the worst dimension: flagged above passed, then severity."""
-    return max(
-        _GRADES * answer.flagged + (answer.severity or 0)
-        for answer in said.answers.values()
-        if isinstance(answer, Answer)
-    )
+    return max(grade(answer) for answer in said.answers.values() if isinstance(answer, Answer))
+
+
+def grade(answer: Answer) -> float:
+    """What a written answer says as one number: flagged above passed, then severity."""
+    return _GRADES * answer.flagged + (answer.severity or 0)
 
 
 def _measured(
