@@ -92,6 +92,7 @@ def build_into(
     Returns:
         What was exported, and how many answers were asked for and replayed.
     """
+    from misalign_bench.bench.audit.results import known_error_notes
     from misalign_bench.build.draw_ledger import draw_ledger, pair_costs
     from misalign_bench.build.export import export
     from misalign_bench.build.pipeline import bound_models, build
@@ -102,7 +103,7 @@ def build_into(
 
     models = bound_models(settings)
     names = [model.model for model in models]
-    if settings.classify.embeds:
+    if any(one.embeds for one in settings.labelling):
         names.append("embedded/minilm")
     fetch_weights(names, arguments.quiet)
     with RunFolder.open(out, command=argv(), settings_dump=dumped(settings)) as folder:
@@ -129,7 +130,7 @@ def build_into(
             built.ledger,
             describe,
             shared_roles=built.shared_roles,
-            notes=notes(built),
+            notes=[*notes(built), *known_error_notes(out)],
             diversity=built.diversity,
             draws=draw_ledger(built.outcomes),
             costs=costs,
