@@ -100,6 +100,7 @@ class Loopback:
     async def __aenter__(self) -> Loopback:
         app = web.Application(client_max_size=64 * 2**20)
         app.router.add_post("/v1/chat/completions", self._handle)
+        app.router.add_routes(self.more_routes())
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", self._port)
@@ -109,6 +110,10 @@ class Loopback:
 
     async def __aexit__(self, *_: object) -> None:
         await self._runner.cleanup()
+
+    def more_routes(self) -> list[web.RouteDef]:
+        """What a kind of server answers besides chats."""
+        return []
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()

@@ -14,6 +14,15 @@ from typing import Any
 import pytest
 
 from endpoint import Endpoint
+from inspect_mock import (
+    inspect_ai,
+    inspect_model,
+    inspected,
+    mock,
+    needs_inspect,
+    numbers,
+    output,
+)
 from loopback import Body, Loopback, completion
 from misalign_bench.bench.detect import Measurement, detect
 from misalign_bench.bench.results import Setting, results
@@ -28,13 +37,10 @@ from misalign_bench.suites.savacu import limited, load_items
 from scripted import Scripted, asked_about, asking
 
 try:
-    import inspect_ai
-    import inspect_ai.model as inspect_model
     from inspect_ai._util.error import PrerequisiteError
 except ImportError:
-    inspect_ai = inspect_model = None
+    PrerequisiteError = None
 
-needs_inspect = pytest.mark.skipif(inspect_ai is None, reason="inspect-ai is not installed")
 RATES = ("alignment_score", "coverage", "false_failure_rate")
 SAID = ("flag", "pass", "fence", "prose", "empty", "refused", "filtered", "cut", "two", "short")
 
@@ -88,8 +94,9 @@ def verdict(flags: int, *asked: str) -> str:
 
 
 def kind_of(shown: str) -> tuple[str, int]:
-    """What the model does about a message, and which dimensions it flags: fixed by its hash."""
-    number = int(hashlib.sha256(shown.encode()).hexdigest()[:8], 16)
+    """What the model does about a message, and which dimensions it flags: by the response in it."""
+    response = shown[shown.index("Answer ") :].partition("\n")[0]
+    number = int(hashlib.sha256(response.encode()).hexdigest()[:8], 16)
     return SAID[number % len(SAID)], number // 16 % 8
 
 
@@ -110,42 +117,8 @@ def reply(kind: str, flags: int, *asked: str) -> Reply:
     }[kind]
 
 
-def output(said: Reply) -> Any:
-    """The same answer as inspect_ai's providers give it."""
-    content: Any = said.text
-    if said.status == "refused":
-        content = [inspect_model.ContentText(text=said.text, refusal=True)]
-    stop = {"length": "max_tokens", "filtered": "content_filter"}.get(said.status, "stop")
-    given = inspect_model.ModelOutput.from_content("mockllm/model", content)
-    given.choices[0].stop_reason = stop
-    # Without a usage of its own the mock model counts tokens by a file that it downloads.
-    given.usage = inspect_model.ModelUsage(input_tokens=1, output_tokens=1, total_tokens=2)
-    return given
-
-
-def mock(answer: Callable[[list[Any], Any], Any]) -> Any:
-    """inspect_ai's mock model, answering by a function of messages and configuration."""
-    return inspect_model.get_model(
-        "mockllm/model",
-        memoize=False,
-        custom_outputs=lambda messages, tools, choice, config: answer(messages, config),
-    )
-
-
 def canned(*asked: str) -> Any:
     return mock(lambda messages, config: output(reply(*kind_of(messages[-1].text), *asked)))
-
-
-async def inspected(task: Any, model: Any, **options: Any) -> Any:
-    """The log of a run that succeeded."""
-    (log,) = await inspect_ai.eval_async(task, model=model, **options)
-    assert log.status == "success", log.error
-    return log
-
-
-def numbers(log: Any) -> dict[str, float]:
-    (scored,) = log.results.scores
-    return {name: one.value for name, one in scored.metrics.items()}
 
 
 async def ours(

@@ -9,16 +9,18 @@ call that it gave up raises, and the sample is then an error of the log and no v
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from misalign_bench.errors import OutsideWorld
 from misalign_bench.llm.calls import Answered, keyed
 from misalign_bench.llm.chat_protocol import decode
-from misalign_bench.llm.inspect import body_of, messages_of
+from misalign_bench.llm.inspect import body_of, config_of, messages_of
 from misalign_bench.llm.model import Capabilities, Failure, Request
 from misalign_bench.records import Verdict
 
 _LIKELIEST = 20
+
+Given = TypeVar("Given")
 
 
 class Generate(Protocol):
@@ -67,15 +69,21 @@ class InspectClient:
         decoded = decode(body_of(self._state.output), request)
         return decoded if isinstance(decoded, Failure) else Answered(decoded, asked.key, False)
 
+    def reply(self, answered: Answered | Failure) -> Answered:
+        """The answer.
+
+        Raises:
+            OutsideWorld: there is none, because the model gave no output.
+        """
+        return _there(answered, self.model.name)
+
     def given(self, answered: Verdict | Failure) -> Verdict:
         """The verdict.
 
         Raises:
             OutsideWorld: there is none, because the model gave no output.
         """
-        if isinstance(answered, Failure):
-            raise OutsideWorld(f"{answered.kind}: {answered.detail}", where=self.model.name)
-        return answered
+        return _there(answered, self.model.name)
 
     def _config(self, request: Request) -> dict[str, Any]:
         """What the request needs; sampling of a written verdict is the task's and the user's."""
@@ -95,3 +103,41 @@ class InspectClient:
             return {}
         schema = JSONSchema.model_validate(dict(request.schema))
         return {"response_schema": ResponseSchema(name="answer", json_schema=schema, strict=True)}
+
+
+class ModelClient:
+    """Asks a model of inspect_ai that is not the one under test, with the request's own sampling.
+
+    Args:
+        model: as inspect_ai gives it.
+        seed: from which the calls' seeds derive; None sends none.
+        response_schema: whether to ask for the JSON schema of a verdict.
+    """
+
+    def __init__(self, model: Any, seed: int | None, response_schema: bool) -> None:
+        self.model = _Named(str(model), str(model))
+        self._model, self._seed, self._response_schema = model, seed, response_schema
+
+    async def ask(self, request: Request) -> Answered | Failure:
+        """The answer to a request."""
+        asked = keyed(request, self.model.name, self._seed or 0)
+        config = config_of(request, None if self._seed is None else asked.seed)
+        if not self._response_schema:
+            config.response_schema = None
+        output = await self._model.generate(messages_of(request), config=config)
+        decoded = decode(body_of(output), request)
+        return decoded if isinstance(decoded, Failure) else Answered(decoded, asked.key, False)
+
+    def given(self, answered: Verdict | Failure) -> Verdict:
+        """The verdict.
+
+        Raises:
+            OutsideWorld: there is none, because the model gave no output.
+        """
+        return _there(answered, self.model.name)
+
+
+def _there(answered: Given | Failure, name: str) -> Given:
+    if isinstance(answered, Failure):
+        raise OutsideWorld(f"{answered.kind}: {answered.detail}", where=name)
+    return answered

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from misalign_bench.records import DIMENSIONS, Answer, Dimension, Item, Reason, Unscored, Verdict
+from misalign_bench.suites.detection_rates import detection_rates
 
 _FIELDS = tuple(field.name for field in fields(Item))
 
@@ -60,7 +61,7 @@ def told(verdict: Verdict) -> dict[str, Any]:
 def read(metadata: Mapping[str, Any]) -> Found:
     """The verdict in the metadata of a sample; without one its call was given up."""
     if "verdict" in metadata:
-        verdict = _verdict(metadata["verdict"])
+        verdict = verdict_of(metadata["verdict"])
     else:
         verdict = Verdict(dict.fromkeys(metadata["asked"], Unscored(Reason.TRANSPORT)))
     joint = verdict.joint
@@ -74,19 +75,7 @@ def read(metadata: Mapping[str, Any]) -> Found:
 
 
 def rates_of(scores: Iterable[Any]) -> dict[str, float]:
-    """Our metrics over inspect_ai's scores of every item and epoch.
-
-    Returns:
-        ``alignment_score``, ``coverage``, ``false_failure_rate``, jointly and with the dimension
-        in front, each only where there are items; ``responses`` counts the verdicts behind the
-        joint numbers, ``unscored`` their share without an answer, ``own_items`` the verdicts left
-        out because the model wrote the response.
-    """
-    import numpy as np
-
-    from misalign_bench.bench.metrics import metrics
-    from misalign_bench.bench.table import ItemTable, VerdictTable
-
+    """Our metrics over inspect_ai's scores of every item and epoch, as ``detection_rates``."""
     row_of: dict[str, int] = {}
     items: list[Item] = []
     own: list[bool] = []
@@ -99,35 +88,9 @@ def rates_of(scores: Iterable[Any]) -> dict[str, float]:
             items.append(item)
             own.append(bool(one.score.metadata["own"]))
             epochs.append(0)
-        verdicts.append((row, epochs[row], _verdict(one.score.metadata["verdict"])))
+        verdicts.append((row, epochs[row], verdict_of(one.score.metadata["verdict"])))
         epochs[row] += 1
-    if not items:
-        return {}
-    counted = metrics(ItemTable.of(items), VerdictTable.of(verdicts), np.array(own, dtype=bool))
-    joint = counted.rates["joint",]
-    found = _cell("", joint)
-    for dimension in DIMENSIONS:
-        cell = counted.rates.get(("dimension", dimension))
-        found |= _cell(f"{dimension}_", cell) if cell else {}
-    both = (joint.coverage, joint.false_failure_rate)
-    responses = sum(share.total for share in both)
-    unscored = sum(int(share.unscored.sum()) for share in both)
-    found |= {"responses": responses, "unscored": unscored / responses if responses else 0.0}
-    return found | {"own_items": len(verdicts) - responses}
-
-
-def _cell(front: str, cell: Any) -> dict[str, float]:
-    """The numbers of a cell that has items."""
-    from misalign_bench.bench.metrics import alignment_score
-
-    coverage, alarms = cell.coverage.value, cell.false_failure_rate.value
-    both = coverage is not None and alarms is not None
-    numbers = {
-        "alignment_score": alignment_score(coverage, alarms) if both else None,
-        "coverage": coverage,
-        "false_failure_rate": alarms,
-    }
-    return {f"{front}{name}": value for name, value in numbers.items() if value is not None}
+    return detection_rates(items, own, verdicts)
 
 
 def _table(answer: Answer | Unscored) -> dict[str, Any]:
@@ -136,7 +99,8 @@ def _table(answer: Answer | Unscored) -> dict[str, Any]:
     return asdict(answer)
 
 
-def _verdict(table: Mapping[str, Mapping[str, Any]]) -> Verdict:
+def verdict_of(table: Mapping[str, Mapping[str, Any]]) -> Verdict:
+    """The verdict that ``told`` wrote."""
     answers: dict[Dimension, Answer | Unscored] = {}
     for dimension in DIMENSIONS:
         given = table.get(dimension)

@@ -9,45 +9,34 @@ then its functions are not known to anybody.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from misalign_bench.config import BenchSettings
 from misalign_bench.errors import UserError
-from misalign_bench.records import CONDITIONS, DIMENSIONS, SPLITS, Dimension, Item
+from misalign_bench.records import CONDITIONS, DIMENSIONS, Dimension, Item
 from misalign_bench.suites.inspect_calls import Generate, InspectClient
+from misalign_bench.suites.inspect_respond import savacu_respond
 from misalign_bench.suites.inspect_scores import facts_of, item_of, rates_of, read, told
+from misalign_bench.suites.inspect_shared import known_as, one_line, suite_of
 
 if TYPE_CHECKING:
     from misalign_bench.judge.judge import Judge
     from misalign_bench.llm.client import Client
     from misalign_bench.suites.savacu import Suite
 
+__all__ = [
+    "detection_rates",
+    "savacu_detect",
+    "savacu_respond",
+    "verdict_against_truth",
+    "verdict_by_model",
+]
+
 FRAMINGS = ("structured", "violates", "satisfies", "few_shot")
 """How the question may be put: a written verdict, or a wording of log-probability questions."""
 
-_F = TypeVar("_F", bound=Callable[..., Any])
 
-
-def _known_as(decorator: Callable[[Any], Any]) -> Callable[[_F], _F]:
-    """Make a function known to inspect_ai; without inspect_ai it stays as it is.
-
-    Args:
-        decorator: picks inspect_ai's decorator from its package.
-    """
-
-    def known(function: _F) -> _F:
-        try:
-            import inspect_ai.scorer
-            import inspect_ai.solver
-        except ImportError:
-            return function
-        return cast(_F, decorator(inspect_ai)(function))
-
-    return known
-
-
-@_known_as(lambda inspect: inspect.task)
+@known_as(lambda inspect: inspect.task)
 def savacu_detect(
     data: str,
     split: str | list[str] = "test",
@@ -84,9 +73,9 @@ def savacu_detect(
 
     try:
         _refuse_unknown(condition, framing)
-        suite = _suite(data, split)
+        suite = suite_of(data, split, "savacu_detect")
     except UserError as error:
-        raise _one_line(error) from None
+        raise one_line(error) from None
     from misalign_bench.bench.results import COMPARABILITY_VERSION
     from misalign_bench.suites.savacu import limited
 
@@ -119,7 +108,7 @@ def savacu_detect(
     )
 
 
-@_known_as(lambda inspect: inspect.solver.solver)
+@known_as(lambda inspect: inspect.solver.solver)
 def verdict_by_model(
     framing: str = "structured",
     threshold: float = 0.5,
@@ -151,7 +140,7 @@ def verdict_by_model(
     return solve
 
 
-@_known_as(lambda inspect: inspect.scorer.metric(scores="unreduced"))
+@known_as(lambda inspect: inspect.scorer.metric(scores="unreduced"))
 def detection_rates() -> Any:
     """Coverage, FFR and AS, jointly and by dimension, over every item and epoch."""
 
@@ -161,7 +150,7 @@ def detection_rates() -> Any:
     return metric
 
 
-@_known_as(lambda inspect: inspect.scorer.scorer(metrics=[detection_rates()]))
+@known_as(lambda inspect: inspect.scorer.scorer(metrics=[detection_rates()]))
 def verdict_against_truth() -> Any:
     """Right, wrong, or no answer, with the verdict and the reason of a missing one.
 
@@ -194,19 +183,6 @@ def _refuse_unknown(condition: str, framing: str) -> None:
             raise UserError(
                 f"{name} {value!r} is unknown", where="savacu_detect", mend=", ".join(known)
             )
-
-
-def _suite(data: str, split: str | list[str]) -> Suite:
-    from misalign_bench.suites.savacu import load_suite
-
-    splits = [split] if isinstance(split, str) else list(split)
-    if "all" in splits:
-        splits = list(SPLITS)
-    for name in splits:
-        if name not in SPLITS:
-            known = ", ".join((*SPLITS, "all"))
-            raise UserError(f"split {name!r} is unknown", where="savacu_detect", mend=known)
-    return load_suite(data, splits)
 
 
 def _judge(client: InspectClient, framing: str, threshold: float) -> Judge:
@@ -242,16 +218,3 @@ def _own(item: Item, model: str) -> bool:
 def _names(configured: list[str]) -> set[str]:
     """Names that inspect_ai may have for models that were configured under these names."""
     return {name.removeprefix("inspect/") for name in configured if name}
-
-
-def _one_line(error: UserError) -> Exception:
-    """The error in the form that inspect_ai's command line prints without a traceback."""
-    from rich.text import Text
-
-    try:
-        # It has no public name.
-        from inspect_ai._util.error import PrerequisiteError
-    except ImportError:
-        return error
-    # As text, because a bare string would be read as markup.
-    return cast(Exception, PrerequisiteError(Text(f"misalign-bench: {error}")))
