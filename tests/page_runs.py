@@ -13,21 +13,36 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from misalign_bench.bench.detect import detect
+import numpy as np
+
+from misalign_bench.bench.detect import Detection, Measurement, detect
+from misalign_bench.bench.judged import Judged
 from misalign_bench.bench.results import Setting, results, write_results
 from misalign_bench.bench.verdicts import write_verdicts
+from misalign_bench.build.classify.reliability import diagrams
 from misalign_bench.build.draw_ledger import draw_ledger
 from misalign_bench.build.export import export
 from misalign_bench.build.pipeline import build
 from misalign_bench.build.roles import Clients
 from misalign_bench.cli.progress import Progress
-from misalign_bench.config import BudgetSettings, JudgeSettings, ModelSettings, SamplingSettings
+from misalign_bench.config import BudgetSettings, JudgeSettings
 from misalign_bench.config_file import parse
+from misalign_bench.config_model import ModelSettings, SamplingSettings
 from misalign_bench.journal.folder import RunFolder
 from misalign_bench.journal.store import Journal
 from misalign_bench.judge.judge import make_judge
 from misalign_bench.llm.budget import Budget
-from misalign_bench.records import Condition
+from misalign_bench.records import (
+    DIMENSIONS,
+    Answer,
+    Condition,
+    Dimension,
+    Item,
+    Reason,
+    Unscored,
+    Verdict,
+)
+from misalign_bench.report.chart_parts import METRICS
 from misalign_bench.suites.savacu import load_suite
 
 PLANTED = (
@@ -197,3 +212,103 @@ def _judge_settings(name: str) -> JudgeSettings:
     if name == LEANING:
         return JudgeSettings(method="logprob", threshold=0.5)
     return JudgeSettings(sampling=SamplingSettings())
+
+
+def make_large(folder: Path, items: int, targets: Sequence[str] = (CAREFUL, RELAXED)) -> Folders:
+    """A data file and a bench of it with a verdict per item and target, answered by seeded guess.
+
+    No model and no journal: thousands of verdicts in a second or two.
+    """
+    source = folder / "items.jsonl"
+    folder.mkdir(parents=True, exist_ok=True)
+    with source.open("w", encoding="utf-8") as file:
+        for number in range(items):
+            file.write(json.dumps(_large_row(number)) + "\n")
+    suite = load_suite(source, ())
+    found = Detection(tuple(_guessed(suite.items, name) for name in targets))
+    setting = Setting(suite.name, suite.content_hash, resamples=20, simulated=True)
+    out = folder / "bench"
+    out.mkdir()
+    command = ["misalign-bench", "bench", str(source), "--out", str(out)]
+    with RunFolder.open(out, command=command, settings_dump={"seed": 0}):
+        write_results(out / "results.json", results(suite.items, found, setting))
+        write_verdicts(out / "verdicts.parquet", suite.items, found.measurements)
+    return Folders(source, out)
+
+
+def _large_row(number: int) -> dict[str, Any]:
+    labels = _LABELS[number % len(_LABELS)]
+    dimension = labels[0].partition("/")[0]
+    prompt = PLANTED[number] if number < len(PLANTED) else f"What about matter {number}?"
+    misaligned = number % 2 == 1
+    return {
+        "id": f"item-{number:05d}",
+        "prompt_id": f"prompt-{number:05d}",
+        "cluster_id": f"cluster-{number // 2:05d}",
+        "prompt": prompt,
+        "response": f"On matter {number}: {PLANTED[number % len(PLANTED)]} " + "Think twice. " * 20,
+        "misaligned": misaligned,
+        "active": [dimension],
+        "domains": list(labels),
+        "intended": [dimension] if misaligned else [],
+        "intended_domains": list(labels[:1]) if misaligned else [],
+        "violated": {name: misaligned and name == dimension for name in DIMENSIONS},
+        "generator": "simulated/generator?name=north",
+    }
+
+
+def _guessed(items: Sequence[Item], target: str) -> Measurement:
+    """What a target with some sense would say; one verdict in fifty is missing."""
+    draw = random.Random(target)
+    judged = []
+    for place, item in enumerate(items):
+        answers: dict[Dimension, Answer | Unscored] = {
+            name: Unscored(Reason.PARSE)
+            if draw.random() < 0.02
+            else Answer(draw.random() < (0.8 if item.violated[name] else 0.05))
+            for name in DIMENSIONS
+        }
+        judged.append(Judged(place, 0, Verdict(answers)))
+    own = (False,) * len(items)
+    return Measurement(
+        target, target, "joint", "violates", None, False, 1, judged=tuple(judged), own=own
+    )
+
+
+def framings_of(condition: dict[str, Any], target: str) -> dict[str, Any]:
+    """An entry of ``framings`` as ``bench --framing all`` writes it, its scores made by hand."""
+
+    def row(framing: str, calibrated: bool, split: str, score: float) -> dict[str, Any]:
+        held = {name: dict(condition["joint"][name]) for name in METRICS}
+        held["alignment_score"] |= {"value": score, "low": score - 0.05, "high": score + 0.04}
+        thresholds = {"safety": 0.31} if calibrated else None
+        facts = {"framing": framing, "calibrated": calibrated, "split": split}
+        return facts | {"thresholds": thresholds, "auc": 0.8} | held
+
+    scores = {
+        ("violates", False): (0.41, 0.39),
+        ("violates", True): (0.62, 0.6),
+        ("satisfies", False): (0.7, 0.66),
+        ("few_shot", True): (0.86, 0.83),
+    }
+    rows = [row(*wording, "calibration_set", both[0]) for wording, both in scores.items()]
+    rows += [row(*wording, "test", both[1]) for wording, both in scores.items()]
+    return {
+        "target": target,
+        "condition": condition["condition"],
+        "chosen_on": "calibration_set",
+        "why": "12 validation items in clusters of their own, fewer than 100",
+        "default": row("few_shot", True, "test", 0.8) | {"thresholds": {"safety": 0.5}},
+        "chosen": rows[-1],
+        "gain": {"difference": 0.03, "low": -0.01, "high": 0.07},
+        "measurements": rows,
+    }
+
+
+def add_evidence(build: Path) -> None:
+    """What a fitted classifier leaves behind: two reliability diagrams per dimension."""
+    draw = np.random.default_rng(5)
+    chances = draw.random((400, 6)) ** 2
+    held = {name: diagrams(chances, draw.random(chances.shape) < chances) for name in DIMENSIONS}
+    table = {"classifier": {"method": "embedding", "reliability": held}}
+    (build / "evidence.json").write_text(json.dumps(table))

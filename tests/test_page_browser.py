@@ -1,51 +1,23 @@
-"""The page in a real browser: Debian's Chromium, driven by Playwright, without a network.
-
-Without a Chromium the tests are skipped; with MISALIGN_BENCH_REQUIRE_BROWSER=1 they fail instead.
-"""
+"""The page in a real browser: Debian's Chromium, driven by Playwright, without a network."""
 
 from __future__ import annotations
 
-import os
-import shutil
-import warnings
+import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from misalign_bench.report.write import write_report
-from page_runs import BROKEN, CAREFUL, LEANING, PLANTED, RELAXED, make_runs
+from page_browser import Opened, launched, open_page
+from page_runs import BROKEN, CAREFUL, LEANING, PLANTED, RELAXED, Folders, make_runs
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser
 
-NAMES = ("chromium", "chromium-browser", "google-chrome")
-ARGUMENTS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
-REQUIRED = "MISALIGN_BENCH_REQUIRE_BROWSER"
-
-
-@dataclass
-class Opened:
-    """A page in the browser, and what it tried or complained about."""
-
-    page: Page
-    said: list[str] = field(default_factory=list)
-    asked: list[str] = field(default_factory=list)
-
-    def text(self, selector: str) -> list[str]:
-        """The texts of all that a selector finds."""
-        return self.page.locator(selector).all_inner_texts()
+TAGS = ("script", "img", "a", "b", "title", "textarea")
+CATEGORIES = {CAREFUL: "general", RELAXED: "general", BROKEN: "guardrail", LEANING: "guardrail"}
 
 
 @pytest.fixture(scope="module")
@@ -60,48 +32,31 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
         epochs=1,
         resamples=50,
     )
+    categorise(made)
     write_report([made.build, made.bench], folder / "page.html")
     return folder / "page.html"
+
+
+def categorise(made: Folders) -> None:
+    """Say of each target what it is, as the settings of a bench do."""
+    path = made.bench / "results.json"
+    table = json.loads(path.read_text(encoding="utf-8"))
+    for target in table["targets"]:
+        target["category"] = CATEGORIES[target["name"]]
+    path.write_text(json.dumps(table), encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
 def browser(file: Path) -> Iterator[Browser]:
     """A headless Chromium. The file comes first: Playwright keeps an event loop in this thread."""
     assert file.is_file()
-    path = next((found for name in NAMES if (found := shutil.which(name))), None)
-    if path is None:
-        reason = f"no Chromium on this machine (looked for {', '.join(NAMES)})"
-        if os.environ.get(REQUIRED) == "1":
-            pytest.fail(f"{reason}, and {REQUIRED}=1 asks for one")
-        warnings.warn(f"THE PAGE IS NOT TESTED IN A BROWSER: {reason}", stacklevel=1)
-        pytest.skip(reason)
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=list(ARGUMENTS))
-        yield browser
-        browser.close()
+    yield from launched()
 
 
 @pytest.fixture
 def opened(browser: Browser, file: Path) -> Iterator[Opened]:
     """The page on a desktop with light colours."""
     yield from open_page(browser, file, width=1280, colours="light")
-
-
-def open_page(browser: Browser, file: Path, width: int, colours: Any) -> Iterator[Opened]:
-    context = browser.new_context(
-        color_scheme=colours, viewport={"width": width, "height": 900}, locale="en-GB"
-    )
-    page = context.new_page()
-    opened = Opened(page)
-    page.on("console", lambda message: opened.said.append(f"{message.type}: {message.text}"))
-    page.on("pageerror", lambda error: opened.said.append(f"error: {error}"))
-    page.on("request", lambda request: opened.asked.append(request.url))
-    page.goto(file.as_uri())
-    page.wait_for_selector("html[data-charts=drawn]", timeout=30_000)
-    yield opened
-    context.close()
 
 
 def test_the_page_loads_only_itself_and_complains_about_nothing(opened: Opened, file: Path) -> None:
@@ -123,7 +78,7 @@ def test_every_chart_is_drawn(opened: Opened) -> None:
 
 
 def test_a_chart_says_the_numbers_of_the_table(opened: Opened) -> None:
-    cells = opened.text("#leaderboard-table tbody:first-of-type tr td:nth-child(2) strong")
+    cells = opened.text("#leaderboard-table tbody tr td:nth-child(2) strong")
     drawn = opened.page.locator("#chart-leaderboard-coverage text").all_text_contents()
     assert len(cells) == 4
     assert set(cells) <= set(drawn)
@@ -142,7 +97,8 @@ def test_planted_code_is_shown_as_text_and_does_not_run(opened: Opened) -> None:
         assert any(shown in text for text in texts)
     assert page.locator("#cards mark").first.text_content() == "U+202E"
     assert page.evaluate("window.ran") is None
-    assert page.locator("#cards script, #cards img, #cards a, #cards b").count() == 0
+    for place in ("#cards", "#list"):
+        assert page.locator(", ".join(f"{place} {tag}" for tag in TAGS)).count() == 0
     assert opened.said == []
 
 
@@ -162,29 +118,43 @@ def test_an_inline_handler_or_script_could_not_run_if_it_were_there(opened: Open
     assert any("Content Security Policy" in line for line in opened.said)
 
 
-def test_the_leaderboard_sorts_within_its_conditions(opened: Opened) -> None:
+def column(opened: Opened, place: str) -> list[float]:
+    """The values of a column of the leaderboard, in the order shown."""
+    cells = opened.page.locator(f"#leaderboard-table {place}").all()
+    return [float(one.get_attribute("data-value") or "nan") for one in cells]
+
+
+def test_the_leaderboard_sorts_within_its_categories(opened: Opened) -> None:
     page = opened.page
-
-    def column(body: int, cell: str) -> list[float]:
-        found = page.locator(f"#leaderboard-table tbody:nth-of-type({body}) {cell}")
-        return [float(one.get_attribute("data-value") or "nan") for one in found.all()]
-
     head = page.locator("#leaderboard-table th", has_text="FFR")
     head.locator("button").click()
     assert head.get_attribute("aria-sort") == "ascending"
-    for body in (1, 2):
-        assert column(body, "td:nth-child(3)") == sorted(column(body, "td:nth-child(3)"))
+    bodies = [f"tbody:nth-of-type({number}) td:nth-child(3)" for number in (1, 2)]
+    for body in bodies:
+        assert column(opened, body) == sorted(column(opened, body))
     head.locator("button").press("Enter")
     assert head.get_attribute("aria-sort") == "descending"
-    shown = column(1, "td:nth-child(3)")
+    shown = column(opened, bodies[0])
     assert shown == sorted(shown, reverse=True)
     assert len(set(shown)) > 1
-    groups = opened.text("#leaderboard-table tr.group")
-    assert groups[0] == "Asked about all three dimensions"
+    assert opened.text("#leaderboard-table tr.group") == ["general", "guardrail"]
     target = page.locator("#leaderboard-table th", has_text="Target")
     target.locator("button").click()
     names = opened.text("#leaderboard-table tbody:first-of-type .name")
     assert names == sorted(names)
+
+
+def test_without_categories_the_leaderboard_is_one_ranking(opened: Opened) -> None:
+    page = opened.page
+    page.locator("#leaderboard-table th", has_text="AS").locator("button").click()
+    grouped = column(opened, "tbody td:nth-child(4)")
+    page.uncheck("#grouped")
+    ranked = column(opened, "tbody td:nth-child(4)")
+    assert ranked == sorted(grouped, reverse=True)
+    assert page.locator("#leaderboard-table tr.group:visible").count() == 0
+    page.check("#grouped")
+    assert column(opened, "tbody td:nth-child(4)") == grouped
+    assert page.locator("#leaderboard-table tr.group:visible").count() == 2
 
 
 def test_a_head_of_two_rows_sorts_its_own_column(opened: Opened) -> None:
@@ -203,33 +173,50 @@ def test_a_head_of_two_rows_sorts_its_own_column(opened: Opened) -> None:
 def test_filters_choose_examples(opened: Opened) -> None:
     page = opened.page
     whole = page.locator("#count").inner_text()
+    rows = page.locator("#list [role=option]")
     page.select_option("#filters select[name=outcome]", "missed")
-    assert set(opened.text("#cards .card header .badge:first-child")) == {"missed"}
+    assert set(rows.evaluate_all("all => all.map(e => e.dataset.outcome)")) == {"missed"}
+    assert opened.text("#cards .card header .badge:first-child") == ["missed"]
     page.select_option("#filters select[name=target]", RELAXED)
     page.select_option("#filters select[name=condition]", "safety")
-    targets = page.locator("#cards .card").evaluate_all("all => all.map(e => e.dataset.target)")
-    assert targets
-    assert set(targets) == {RELAXED}
+    assert set(rows.evaluate_all("all => all.map(e => e.dataset.target)")) == {RELAXED}
+    assert opened.text("#cards .card header .badge:last-child") == ["asked about safety only"]
     page.click("#filters button[type=reset]")
     page.select_option("#filters select[name=dimension]", "culture")
     page.select_option("#filters select[name=domain]", "culture/Books")
-    assert page.locator("#cards .meta").count() > 0
-    for meta in opened.text("#cards .meta"):
-        assert "culture/Books" in meta
+    [meta] = opened.text("#cards .meta")
+    assert "culture/Books" in meta
     page.fill("#filters input[name=text]", "no such words anywhere")
-    assert page.locator("#cards .card").count() == 0
+    assert rows.count() == page.locator("#cards .card").count() == 0
     assert page.locator("#count").inner_text() == "No example fits these filters"
     page.click("#filters button[type=reset]")
     page.wait_for_timeout(50)
-    assert page.locator("#count").inner_text() == whole
+    assert page.locator("#count").inner_text() == whole == "300 examples"
 
 
-def test_more_examples_are_shown_on_demand(opened: Opened) -> None:
+def test_arrow_keys_open_one_example_after_the_other(opened: Opened) -> None:
     page = opened.page
-    assert page.locator("#cards .card").count() == 10
-    page.click("#more")
-    assert page.locator("#cards .card").count() == 20
-    assert page.locator("#count").inner_text().startswith("20 of ")
+    first = opened.text("#cards .meta")
+    page.focus("#list")
+    page.keyboard.press("ArrowDown")
+    assert opened.text("#cards .meta") != first
+    assert page.locator("#list [aria-selected=true]").get_attribute("aria-posinset") == "2"
+    page.keyboard.press("End")
+    last = page.locator("#list [aria-selected=true]")
+    assert last.get_attribute("aria-posinset") == last.get_attribute("aria-setsize") == "300"
+    assert last.is_visible()
+    assert page.locator("#list").get_attribute("aria-activedescendant") == "example-299"
+    page.keyboard.press("Home")
+    assert opened.text("#cards .meta") == first
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.closest('#cards') !== null")
+
+
+def test_a_click_opens_the_example_of_the_row(opened: Opened) -> None:
+    row = opened.page.locator("#list [role=option]").nth(4)
+    title = row.locator(".row-title").inner_text().rstrip("…")
+    row.click()
+    assert opened.text("#cards .text")[0].startswith(title[:60])
 
 
 def test_an_example_shows_score_threshold_and_key(opened: Opened) -> None:
@@ -289,7 +276,14 @@ def test_print_shows_everything_in_light_colours(browser: Browser, file: Path) -
         page.emulate_media(media="print")
         shade = page.evaluate("getComputedStyle(document.documentElement).backgroundColor")
         assert shade == "rgb(255, 255, 255)"
-        assert not page.locator(".top").is_visible()
+        assert (
+            page.locator(".top nav, .top button, #filters, #list").locator("visible=true").count()
+            == 0
+        )
+        assert page.locator(".caveats").inner_text() == "simulated"
+        page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+        assert page.locator("#cards .card").count() == 10
+        assert page.locator("details:not([open])").count() == 0
         assert len(page.pdf()) > 10_000
 
 
@@ -297,6 +291,7 @@ def test_the_tables_are_there_without_scripts(browser: Browser, file: Path) -> N
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()
     page.goto(file.as_uri())
-    assert page.locator("#leaderboard-table tbody tr").count() >= 8
+    assert page.locator("#leaderboard-table tbody tr:not(.group)").count() == 4
+    assert page.locator("#singles-table tbody tr").count() == 8
     assert "need scripts" in page.locator("#examples").inner_text()
     context.close()

@@ -587,8 +587,12 @@ def test_the_command_prints_the_path_of_the_page(
     assert len(json.loads(page.code["data"][1])["rows"]) == 7
 
 
-def test_the_command_refuses_a_folder_as_the_page(
+def test_more_examples_than_one_file_bears_ask_for_a_folder(
     made: Folders, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["report", str(made.bench), "--out", str(tmp_path)]) == 2
-    assert "it is a folder. Name a file" in capsys.readouterr().err
+    out = tmp_path / "page.html"
+    assert main(["report", str(made.bench), "--out", str(out), "--examples", "501"]) == 2
+    assert "one file shows 500 examples at most. Make it a folder: --out page" in (
+        capsys.readouterr().err
+    )
+    assert not out.exists()

@@ -1,6 +1,7 @@
-"""``misalign-bench report``: make one HTML page of bench and build runs, or their table.
+"""``misalign-bench report``: make an HTML page of bench and build runs, or their table.
 
-The page needs nothing but itself: it can be mailed, archived and opened without a network.
+The page needs nothing but itself: it can be mailed, archived and opened without a network. With
+thousands of examples it is a folder, opened straight from disk too.
 """
 
 from __future__ import annotations
@@ -20,15 +21,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "folders", nargs="+", type=Path, metavar="DIR", help="run folder of a bench or a build"
     )
     parser.add_argument(
-        "--out", type=Path, required=True, metavar="FILE", help="page.html, or results.md or .tex"
+        "--out",
+        type=Path,
+        required=True,
+        metavar="PLACE",
+        help="page.html; page, a folder for thousands of examples; results.md or .tex",
     )
     parser.add_argument("--title", default="", help="heading (default: names the data set)")
     parser.add_argument(
         "--examples",
         type=int,
-        default=300,
         metavar="N",
-        help="show at most N verdicts with their texts, 0 for none (default: %(default)s)",
+        help="show at most N verdicts with their texts, 0 for none (default: 300, at most 500; in"
+        " a folder 10000)",
     )
     parser.add_argument(
         "--mixed-versions",
@@ -41,12 +46,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Write the report and print its path."""
     from misalign_bench.report.write import write_report
 
-    if arguments.examples < 0:
+    if arguments.examples is not None and arguments.examples < 0:
         raise UserError("--examples must not be negative")
-    if arguments.out.is_dir():
-        raise UserError(
-            "it is a folder", where=str(arguments.out), mend="Name a file: --out page.html"
-        )
     write_report(
         arguments.folders,
         arguments.out,

@@ -8,40 +8,32 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from misalign_bench.bench.results import SCHEMA_VERSION
 from misalign_bench.errors import UserError
 from misalign_bench.records import CONDITIONS, Score
+from misalign_bench.report.cells import Apart, Cell, read_apart, read_cell, read_cells, read_score
+from misalign_bench.report.framing_spread import Spread, read_spreads
 
 RESULTS = "results.json"
 VERDICTS = "verdicts.parquet"
 
-_PARTS = ("targets", "comparisons")
-_SCORE_FIELDS = tuple(one.name for one in fields(Score))
-
-
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """The three numbers of one cell. ``unknown`` counts verdicts whose truth is unknown."""
-
-    coverage: Score
-    false_failure_rate: Score
-    alignment_score: Score
-    unknown: int = 0
-
-    @property
-    def unscored_share(self) -> float:
-        """Share of the responses without a verdict."""
-        both = self.alignment_score
-        return (both.n - both.n_scored) / both.n if both.n else 0.0
+_PARTS = ("targets", "comparisons", "framings")
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What one target reached under one condition and framing."""
+    """What one target reached under one condition and framing.
+
+    Attributes:
+        per_epoch: the joint headline of each epoch by itself.
+        verdict_flips: jointly (``joint``) and by dimension, the share of items whose verdict is not
+            the same in all epochs; empty with one epoch.
+        against_joint: of a condition about one dimension, its AS minus that of the joint one.
+    """
 
     target: str
     facts: Mapping[str, Any]
@@ -62,6 +54,14 @@ class Measured:
     right_dimension: Score | None
     macro: Cell
     macro_domains: int
+    per_epoch: tuple[Mapping[str, float | None], ...] = ()
+    verdict_flips: Mapping[str, Score] = field(default_factory=dict)
+    against_joint: Apart | None = None
+
+    @property
+    def category(self) -> str:
+        """General, fine-tuned, open-weight or guardrail; empty if nobody said."""
+        return str(self.facts.get("category") or "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ class BenchRun:
 
     Attributes:
         label: the folder's name, for people.
-        header: ``results.json`` without its targets.
+        header: ``results.json`` without its targets, comparisons and framings.
         prompts: how many different prompts were benched, if the verdicts are there.
         manifest: ``manifest.json``, empty if there is none.
     """
@@ -95,8 +95,14 @@ class BenchRun:
     header: Mapping[str, Any]
     measured: tuple[Measured, ...]
     compared: tuple[Compared, ...] = ()
+    framings: tuple[Spread, ...] = ()
     prompts: int | None = None
     manifest: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def answers(self) -> bool:
+        """Whether the targets answered themselves (``mode: respond``)."""
+        return self.header.get("mode") == "respond"
 
     @property
     def dataset(self) -> Mapping[str, Any]:
@@ -128,6 +134,7 @@ def read_bench_run(folder: Path, label: str, manifest: Mapping[str, Any]) -> Ben
             for condition in target["conditions"]
         ]
         compared = tuple(_compared(table["comparisons"]))
+        framings = read_spreads(table.get("framings"))
         header = {key: value for key, value in table.items() if key not in _PARTS}
         _ = header["dataset"]["name"], header["dataset"]["content_hash"], header["dataset"]["items"]
     except OSError as error:
@@ -138,10 +145,10 @@ def read_bench_run(folder: Path, label: str, manifest: Mapping[str, Any]) -> Ben
             where=str(path),
             mend="Run the bench again; finished calls are not repeated",
         ) from None
-    if not measured:
+    if not measured and header.get("mode") != "respond":
         raise UserError("it holds no target", where=str(path))
     prompts = _prompts(folder / VERDICTS)
-    return BenchRun(label, folder, header, tuple(measured), compared, prompts, manifest)
+    return BenchRun(label, folder, header, tuple(measured), compared, framings, prompts, manifest)
 
 
 def _prompts(path: Path) -> int | None:
@@ -173,16 +180,22 @@ def _measured(target: Mapping[str, Any], block: Mapping[str, Any]) -> Measured:
         epochs_shown=str(block["epochs_shown"]),
         deterministic=bool(block["deterministic"]),
         between_epochs=block["between_epochs"],
-        joint=_cell(block["joint"]),
-        dimension={name: _cell(cell) for name, cell in dimension.items()},
-        innocent={name: _score(score) for name, score in innocent.items() if score},
-        domain=_cells(block["domain"]),
-        generator=_cells(block["generator"]),
-        by_active=_cells(block["by_active"]),
-        own_items=_cell(own) if own else None,
-        right_dimension=_score(right) if right else None,
-        macro=_cell(block["macro"]),
+        joint=read_cell(block["joint"]),
+        dimension={name: read_cell(cell) for name, cell in dimension.items()},
+        innocent={name: read_score(score) for name, score in innocent.items() if score},
+        domain=read_cells(block["domain"]),
+        generator=read_cells(block["generator"]),
+        by_active=read_cells(block["by_active"]),
+        own_items=read_cell(own) if own else None,
+        right_dimension=read_score(right) if right else None,
+        macro=read_cell(block["macro"]),
         macro_domains=int(block["macro"]["domains"]),
+        # The three came later than the layout; a result without them is whole.
+        per_epoch=tuple(block.get("per_epoch") or ()),
+        verdict_flips={
+            name: read_score(score) for name, score in (block.get("verdict_flips") or {}).items()
+        },
+        against_joint=read_apart(block.get("against_joint")),
     )
 
 
@@ -210,21 +223,3 @@ def _condition(name: str) -> str:
     if name not in CONDITIONS:
         raise ValueError(f"condition {name!r}")
     return name
-
-
-def _cells(table: Mapping[str, Any]) -> dict[str, Cell]:
-    return {name: _cell(cell) for name, cell in table.items()}
-
-
-def _cell(cell: Mapping[str, Any]) -> Cell:
-    names = ("coverage", "false_failure_rate", "alignment_score")
-    coverage, failures, alignment = (_score(cell[name]) for name in names)
-    unknown = int(cell["coverage"].get("unknown", 0))
-    return Cell(coverage, failures, alignment, unknown)
-
-
-def _score(score: Mapping[str, Any]) -> Score:
-    required = ("value", "low", "high", "n", "n_scored", "unscored")
-    for name in required:
-        _ = score[name]
-    return Score(**{name: score[name] for name in _SCORE_FIELDS if name in score})

@@ -14,6 +14,7 @@ from typing import Any
 
 from misalign_bench.errors import UserError
 from misalign_bench.report.build_ledger import LedgerRow, ledger
+from misalign_bench.report.label_reliability import Diagram, read_reliability
 
 STATS = "stats.csv"
 DROPPED = "dropped.parquet"
@@ -39,6 +40,7 @@ class BuildRun:
         columns: names of the counts per domain.
         drops: rows that left the pipeline by (stage, reason).
         ledger: draws and acceptances by generator, kind and round.
+        reliability: diagrams of the classifier's probabilities, if it was fitted.
         manifest: ``manifest.json``, empty if there is none.
     """
 
@@ -48,6 +50,7 @@ class BuildRun:
     domains: tuple[DomainRow, ...]
     drops: Mapping[tuple[str, str], int]
     ledger: tuple[LedgerRow, ...] = ()
+    reliability: tuple[Diagram, ...] = ()
     manifest: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -74,8 +77,16 @@ def read_build_run(folder: Path, label: str, manifest: Mapping[str, Any]) -> Bui
         UserError: a file is damaged.
     """
     columns, domains = _domains(folder / STATS)
-    drops = _drops(folder / DROPPED)
-    return BuildRun(label, folder, columns, domains, drops, ledger(folder), manifest)
+    return BuildRun(
+        label=label,
+        folder=folder,
+        columns=columns,
+        domains=domains,
+        drops=_drops(folder / DROPPED),
+        ledger=ledger(folder),
+        reliability=read_reliability(folder),
+        manifest=manifest,
+    )
 
 
 def _domains(path: Path) -> tuple[tuple[str, ...], tuple[DomainRow, ...]]:

@@ -19,7 +19,8 @@ from misalign_bench.build.draw_ledger import COUNTS, TOTALS, DrawRow, PairCost
 from misalign_bench.build.export import Summary
 from misalign_bench.build.export_rows import CANARY, CONFIGURATIONS, is_simulated
 from misalign_bench.build.statistics_table import COLUMNS
-from misalign_bench.config import ModelSettings, RunSettings
+from misalign_bench.config import RunSettings
+from misalign_bench.config_model import ModelSettings
 from misalign_bench.errors import UserError
 from misalign_bench.records import DIMENSIONS, SPLITS, Answer, Pair
 from misalign_bench.report.card_croissant import croissant
@@ -207,12 +208,17 @@ def _roles(settings: RunSettings) -> list[tuple[str, str, str]]:
     """Role, model and licence of every model that had a part in the data."""
     roles = settings.roles
     held: list[tuple[str, ModelSettings | None]] = [
-        ("classifier", roles.classifier if settings.classify.method != "published" else None),
+        ("classifier", roles.classifier if _labels(settings) else None),
         ("expander", roles.expander if settings.expand.enabled else None),
         *(("generator", model) for model in roles.generators),
         ("evaluator", roles.evaluator),
     ]
     return [(role, model.model, _licence(model)) for role, model in held if model is not None]
+
+
+def _labels(settings: RunSettings) -> bool:
+    """Whether any label is a classifier's."""
+    return any(one.method != "published" for one in settings.labelling)
 
 
 def _licence(model: ModelSettings) -> str:

@@ -1,43 +1,24 @@
-"""The pictures of the page as Vega-Lite, made with Altair.
+"""The two pictures of the first screen: the targets with their intervals, joint against single.
 
 Each picture is three charts side by side, one per metric, so that it folds into one column on a
-phone. Colours are custom properties of ``page.css``: one drawing serves light, dark and print.
+phone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
-from misalign_bench.errors import UserError
 from misalign_bench.records import CONDITIONS, Score
-from misalign_bench.report.bench_run import Cell
+from misalign_bench.report.cells import Cell
+from misalign_bench.report.chart_parts import METRICS, Chart, altair, finished, share
 from misalign_bench.report.entrants import Entrant, headline, of_condition
 
-METRICS = {
-    "coverage": "Coverage",
-    "false_failure_rate": "FFR",
-    "alignment_score": "AS",
-}
 PARTS: tuple[str, ...] = CONDITIONS
 """Rows of the second picture: all dimensions at once, then each by itself."""
 
 _STEP, _GAP = 18, 16
-_SNIPPET = "window.vegaEmbed = vegaEmbed;"
-_FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
-
-
-@dataclass(frozen=True, slots=True)
-class Chart:
-    """A chart of the page: the id of its place, what it shows in words, its Vega-Lite."""
-
-    id: str
-    title: str
-    better: str
-    description: str
-    specification: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,39 +29,11 @@ class Parts:
     charts: tuple[Chart, ...]
 
 
-def library() -> str:
-    """Vega, Vega-Lite and Vega-Embed as one script that fits Altair's version.
-
-    Raises:
-        UserError: the extra is not installed, or its parts do not fit together.
-    """
-    altair = _altair()
-    try:
-        import vl_convert
-
-        bundle = _bundle(vl_convert, ".".join(altair.SCHEMA_VERSION.split(".")[:2]))
-    except ImportError:
-        raise _missing() from None
-    except ValueError as error:
-        raise UserError(
-            f"altair and vl-convert-python do not fit together: {error}",
-            mend="pip install --upgrade 'misalign-bench[page]'",
-        ) from None
-    # A script of its own would leave its one-letter names in the page.
-    return f"(()=>{{{bundle}}})();"
-
-
-@cache
-def _bundle(vl_convert: Any, version: str) -> str:
-    bundle: str = vl_convert.javascript_bundle(_SNIPPET, vl_version=version)
-    return bundle
-
-
 def interval_charts(everyone: Sequence[Entrant]) -> tuple[Chart, ...]:
     """Coverage, FFR and AS of every target, with intervals; joint where it was measured."""
     shown = headline(everyone)
     return tuple(
-        _chart(
+        _metric_chart(
             f"chart-leaderboard-{metric}",
             metric,
             f"of {len(shown)} targets, with 95% intervals",
@@ -101,7 +54,7 @@ def part_charts(everyone: Sequence[Entrant]) -> Parts:
     names = {name for name, _, _ in cells}
     present = [part for part in PARTS if any(held == part for _, held, _ in cells)]
     charts = tuple(
-        _chart(
+        _metric_chart(
             f"chart-parts-{metric}",
             metric,
             f"of {len(names)} targets, joint and by dimension",
@@ -146,18 +99,18 @@ def _row(name: str, part: str, score: Score) -> dict[str, Any]:
 
 def _points(rows: Sequence[Mapping[str, Any]]) -> Any:
     """A point per target with its interval and its value."""
-    alt = _altair()
+    alt = altair()
     base = alt.Chart()
     across = alt.Y("target:N", sort=None, title=None)
     interval = (
         base.transform_filter("isValid(datum.low)")
         .mark_rule(strokeWidth=4, strokeCap="round", opacity=0.45, color="var(--accent)")
-        .encode(x=_share("low"), x2="high:Q", y=across)
+        .encode(x=share("low"), x2="high:Q", y=across)
     )
     known = base.transform_filter("isValid(datum.value)")
     point = known.mark_point(
         filled=True, size=58, opacity=1, color="var(--accent)", stroke="var(--page)"
-    ).encode(x=_share("value"), y=across)
+    ).encode(x=share("value"), y=across)
     text = base.mark_text(align="left", dx=9, fontSize=12, color="var(--ink)").encode(
         x=alt.datum(1), y=across, text="text:N"
     )
@@ -169,7 +122,7 @@ def _bars(rows: Sequence[Mapping[str, Any]], parts: Sequence[str]) -> Any:
 
     Each part is a layer that stands so many pixels from the middle of its target.
     """
-    alt = _altair()
+    alt = altair()
     base = alt.Chart()
     across = alt.Y("target:N", sort=None, title=None, scale=alt.Scale(padding=0))
     layers = []
@@ -178,11 +131,11 @@ def _bars(rows: Sequence[Mapping[str, Any]], parts: Sequence[str]) -> Any:
         own = base.transform_filter(f"datum.part == '{part}'")
         bar = own.mark_bar(
             height=_STEP - 5, yOffset=offset, cornerRadiusEnd=2, color=f"var(--{part})"
-        ).encode(x=_share("value"), y=across)
+        ).encode(x=share("value"), y=across)
         interval = (
             own.transform_filter("isValid(datum.low)")
             .mark_rule(yOffset=offset, strokeWidth=1.5, color="var(--ink)", opacity=0.75)
-            .encode(x=_share("low"), x2="high:Q", y=across)
+            .encode(x=share("low"), x2="high:Q", y=across)
         )
         text = own.mark_text(
             align="left", dx=9, yOffset=offset, fontSize=11, color="var(--ink)"
@@ -196,54 +149,7 @@ def _group(parts: Sequence[str]) -> int:
     return _STEP * len(parts) + _GAP
 
 
-def _share(field: str) -> Any:
-    alt = _altair()
-    axis = alt.Axis(format="%", values=[0, 0.25, 0.5, 0.75, 1], labelFlush=False)
-    return alt.X(f"{field}:Q", title=None, axis=axis, scale=alt.Scale(domain=[0, 1], nice=False))
-
-
-def _chart(identity: str, metric: str, what: str, chart: Any, height: Any) -> Chart:
-    alt = _altair()
+def _metric_chart(identity: str, metric: str, what: str, chart: Any, height: int) -> Chart:
     title = METRICS[metric]
-    description = f"{title} {what}. The table gives every number."
-    drawn = (
-        chart.properties(
-            width="container",
-            height=height,
-            autosize=alt.AutoSizeParams(type="fit-x", contains="padding"),
-            padding={"left": 0, "right": 4, "top": 4, "bottom": 0},
-            description=description,
-        )
-        .configure(background="transparent", font=_FONT)
-        .configure_view(stroke=None)
-        .configure_axis(
-            labelColor="var(--ink)",
-            labelFontSize=12,
-            labelLimit=150,
-            domainColor="var(--line)",
-            gridColor="var(--line)",
-            tickColor="var(--line)",
-        )
-        .configure_axisX(labelColor="var(--ink-soft)", labelFontSize=11, domain=False, ticks=False)
-        .configure_axisY(domain=False, ticks=False, grid=False, labelPadding=8)
-    )
     better = "lower is better" if metric == "false_failure_rate" else "higher is better"
-    specification = drawn.to_dict()
-    # The address of the schema is not needed to draw, and the page names no host.
-    specification.pop("$schema", None)
-    return Chart(identity, title, better, description, specification)
-
-
-def _altair() -> Any:
-    try:
-        import altair
-    except ImportError:
-        raise _missing() from None
-    return altair
-
-
-def _missing() -> UserError:
-    return UserError(
-        "the page needs altair and vl-convert-python, which are not installed",
-        mend="pip install 'misalign-bench[page]'",
-    )
+    return finished(identity, title, better, f"{title} {what}.", chart, height)

@@ -14,6 +14,9 @@ from urllib.parse import parse_qsl
 from misalign_bench.records import CONDITIONS
 from misalign_bench.report.bench_run import BenchRun, Measured
 
+CATEGORIES = ("general", "fine-tuned", "open-weight", "guardrail")
+"""Kinds of target (paper: general-purpose, fine-tuned on one dimension, open-weight)."""
+
 _LONGEST_SHORT = 40
 
 
@@ -65,6 +68,19 @@ def of_condition(everyone: Sequence[Entrant], condition: str) -> list[Entrant]:
 def headline(everyone: Sequence[Entrant]) -> list[Entrant]:
     """Those under the first condition that was measured, which is ``joint`` where it was."""
     return next((group for name in CONDITIONS if (group := of_condition(everyone, name))), [])
+
+
+def by_category(group: Sequence[Entrant]) -> list[tuple[str, tuple[Entrant, ...]]]:
+    """Entrants by category of target, in the order of ``CATEGORIES``, within one as they come.
+
+    The name of a category is empty where none of them has any.
+    """
+    names = [*CATEGORIES, *sorted({one.measured.category for one in group} - {*CATEGORIES, ""}), ""]
+    found = [(name, tuple(one for one in group if one.measured.category == name)) for name in names]
+    found = [(name, held) for name, held in found if held]
+    if [name for name, _ in found] == [""]:
+        return found
+    return [(name or "category not given", held) for name, held in found]
 
 
 def evaluators(run: BenchRun) -> list[str]:

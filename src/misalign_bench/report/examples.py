@@ -1,28 +1,25 @@
-"""Examples for the page: some verdicts of each outcome, with what was read and what was said.
+"""Examples for the page: chosen verdicts with what was read, what was said and what was true.
 
-Verdicts are drawn evenly over target, condition and outcome by a hash of their item, so that the
-same run shows the same examples, and several targets show the same items. Texts come from the data
-set that the results name by its content hash, else from the requests in the run's journal.
+Which ones: ``example_choice``. Where their texts come from: ``example_texts``.
 """
 
 from __future__ import annotations
 
-import hashlib
-import heapq
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from misalign_bench.errors import UserError
 from misalign_bench.records import Item
 from misalign_bench.report.bench_run import VERDICTS, BenchRun
+from misalign_bench.report.example_choice import KEY, Key, chosen, outcome
+from misalign_bench.report.example_texts import Entries, benched_items, shortened
+from misalign_bench.report.runs import Runs
 
-OUTCOMES = ("missed", "false alarm", "unscored", "correct")
-
-_KEY = ("item_id", "target", "condition", "framing", "epoch")
-_LONGEST = 12_000
-_LONGEST_RAW = 2_000
+_ROWS = 8_192
+"""Rows of the file that are in memory at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +60,37 @@ class Example:
     raw: tuple[str, ...] = ()
 
 
+def of_every_run(runs: Runs, limit: int) -> Iterator[tuple[int, Example]]:
+    """At most ``limit`` verdicts of all runs, each its share; as ``streamed`` gives them.
+
+    In the order to show them, those of a run stand after those of the one before it.
+    """
+    data = [run.folder for run in runs.builds]
+    before = 0
+    for number, run in enumerate(runs.benches):
+        share = (limit - before) // (len(runs.benches) - number)
+        found = 0
+        for place, one in streamed(run, share, data):
+            found += 1
+            yield before + place, one
+        before += found
+
+
 def examples(run: BenchRun, limit: int, data: Sequence[Path] = ()) -> list[Example]:
-    """Choose at most ``limit`` verdicts of a run and find their texts.
+    """At most ``limit`` verdicts of a run, in the order to show them (see ``streamed``)."""
+    return [one for _, one in sorted(streamed(run, limit, data), key=lambda pair: pair[0])]
+
+
+def streamed(run: BenchRun, limit: int, data: Sequence[Path] = ()) -> Iterator[tuple[int, Example]]:
+    """Choose at most ``limit`` verdicts of a run and find their texts, one after another.
 
     Args:
         run: the bench run; without ``verdicts.parquet`` there are no examples.
         limit: how many.
         data: folders or files that may hold the benched data set.
+
+    Yields:
+        The place of an example in the order to show them, and the example, as the file has them.
 
     Raises:
         UserError: the verdicts are damaged.
@@ -78,105 +99,38 @@ def examples(run: BenchRun, limit: int, data: Sequence[Path] = ()) -> list[Examp
 
     path = run.folder / VERDICTS
     if limit <= 0 or not path.is_file():
-        return []
+        return
     try:
-        chosen = _chosen(path, limit)
-        rows = _rows(path, chosen)
+        places = chosen(path, limit)
+        items = benched_items(run, {key[0] for key in places}, data)
+        with Entries(run.folder) as entries:
+            for key, rows in _verdicts(path, places):
+                yield places[key], _example(run.label, rows, items, entries)
     except (OSError, KeyError, pa.ArrowException) as error:
         reason = (str(error).splitlines() or [""])[0]
         raise UserError(f"cannot be read: {reason}", where=str(path)) from None
-    items = _items(run, {key[0] for key in chosen}, data)
-    with _Entries(run.folder) as entries:
-        return [_example(run.label, rows[key], items, entries) for key in chosen if key in rows]
 
 
-def outcome(misaligned: bool, verdict: str) -> str:
-    """What a joint verdict amounts to.
-
-    >>> outcome(True, "passed"), outcome(False, "flagged"), outcome(True, "flagged")
-    ('missed', 'false alarm', 'correct')
-    """
-    if verdict == "unscored":
-        return "unscored"
-    if misaligned == (verdict == "flagged"):
-        return "correct"
-    return "missed" if misaligned else "false alarm"
+def _verdicts(path: Path, wanted: Mapping[Key, int]) -> Iterator[tuple[Key, list[dict[str, Any]]]]:
+    """All rows of each wanted verdict; the file holds them one after the other, joint last."""
+    for key, rows in groupby(_rows(path, wanted), lambda row: tuple(row[name] for name in KEY)):
+        if key in wanted:
+            yield key, list(rows)
 
 
-def _chosen(path: Path, limit: int) -> list[tuple[Any, ...]]:
-    """Keys of verdicts, one from each (target, condition, framing, outcome) in turn."""
-    strata: dict[tuple[str, ...], list[tuple[str, tuple[Any, ...]]]] = {}
-    for row in _batches(path, [*_KEY, "dimension", "truth", "verdict"], "joint"):
-        key = tuple(row[name] for name in _KEY)
-        result = outcome(row["truth"], row["verdict"])
-        stratum = strata.setdefault((*key[1:4], result), [])
-        stratum.append((_order(key), key))
-        if len(stratum) >= 8 * limit:
-            stratum[:] = heapq.nsmallest(limit, stratum)
-    rank = {name: place for place, name in enumerate(OUTCOMES)}
-    queues = [
-        heapq.nsmallest(limit, strata[place])
-        for place in sorted(strata, key=lambda place: (rank[place[-1]], place))
-    ]
-    turns = (queue[turn] for turn in range(limit) for queue in queues if turn < len(queue))
-    return [key for _, (_, key) in zip(range(limit), turns, strict=False)]
-
-
-def _batches(path: Path, columns: list[str], dimension: str) -> Iterator[dict[str, Any]]:
-    import pyarrow.compute as pc
-    import pyarrow.parquet as pq
-
-    with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(columns=columns):
-            yield from batch.filter(pc.equal(batch["dimension"], dimension)).to_pylist()
-
-
-def _rows(
-    path: Path, chosen: Sequence[tuple[Any, ...]]
-) -> dict[tuple[Any, ...], list[dict[str, Any]]]:
-    """All rows of the chosen verdicts, in the order of the file."""
+def _rows(path: Path, wanted: Mapping[Key, int]) -> Iterator[dict[str, Any]]:
     import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    wanted, names = set(chosen), pa.array(sorted({key[0] for key in chosen}), pa.string())
-    rows: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    names = pa.array(sorted({key[0] for key in wanted}), pa.string())
     with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches():
-            for row in batch.filter(pc.is_in(batch["item_id"], value_set=names)).to_pylist():
-                key = tuple(row[name] for name in _KEY)
-                if key in wanted:
-                    rows.setdefault(key, []).append(row)
-    return rows
-
-
-def _order(key: tuple[Any, ...]) -> str:
-    return hashlib.blake2b(f"{key[0]}\0{key[4]}".encode(), digest_size=8).hexdigest()
-
-
-def _items(run: BenchRun, names: set[str], data: Sequence[Path]) -> dict[str, Item]:
-    """The benched items, from the first place whose content is what the results rest on."""
-    from misalign_bench.suites.savacu import load_suite
-
-    for place in [*data, *_named_by(run)]:
-        try:
-            suite = load_suite(place, tuple(run.header.get("splits", ())))
-        except UserError:
-            continue
-        if suite.content_hash == run.dataset["content_hash"]:
-            return {item.item_id: item for item in suite.items if item.item_id in names}
-    return {}
-
-
-def _named_by(run: BenchRun) -> list[Path]:
-    """Places that the run's command line names: one of them is the data set that it read."""
-    command = run.manifest.get("command")
-    words = command if isinstance(command, list) else []
-    return [Path(word) for word in words if not word.startswith("-") and Path(word).exists()]
+        for batch in file.iter_batches(batch_size=_ROWS):
+            yield from batch.filter(pc.is_in(batch["item_id"], value_set=names)).to_pylist()
 
 
 def _example(
-    label: str, rows: Sequence[Mapping[str, Any]], items: Mapping[str, Item], entries: _Entries
+    label: str, rows: Sequence[Mapping[str, Any]], items: Mapping[str, Item], entries: Entries
 ) -> Example:
     said = tuple(
         Said(
@@ -196,7 +150,7 @@ def _example(
     held = [name for name, truth in violated.items() if truth]
     return Example(
         run=label,
-        **{name: joint[name] for name in _KEY},
+        **{name: joint[name] for name in KEY},
         outcome=outcome(joint["truth"], joint["verdict"]),
         misaligned=joint["truth"],
         said=said,
@@ -205,65 +159,9 @@ def _example(
         generator=joint["generator"] or "",
         own=bool(joint["own"]),
         split=item.split if item else "",
-        prompt=_short(item.prompt) if item else "",
-        response=_short(item.response) if item else "",
+        prompt=shortened(item.prompt) if item else "",
+        response=shortened(item.response) if item else "",
         violated={str(name): held for name, held in item.violated.items()} if item else violated,
-        sent="" if item else _short(entries.request(keys)),
+        sent="" if item else shortened(entries.request(keys)),
         raw=tuple(entries.answer(key) for key in keys),
     )
-
-
-class _Entries:
-    """The run's journal, if it is there and sound; an example without it is still an example."""
-
-    def __init__(self, folder: Path) -> None:
-        from misalign_bench.journal.folder import JOURNAL
-        from misalign_bench.journal.store import Journal
-
-        self._journal: Journal | None = None
-        if (folder / JOURNAL).is_file():
-            try:
-                self._journal = Journal.open(folder / JOURNAL, read_only=True)
-            except UserError:
-                self._journal = None
-
-    def __enter__(self) -> _Entries:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._journal is not None:
-            self._journal.__exit__()
-
-    def request(self, keys: Sequence[str]) -> str:
-        """What the target was sent last under the first key that the journal knows."""
-        for key in keys:
-            messages = (self._body(key, "request") or {}).get("messages") or []
-            if messages:
-                return str(messages[-1][1])
-        return ""
-
-    def answer(self, key: str) -> str:
-        """What came back under a key: its text, or the log-probabilities that were asked for."""
-        body = self._body(key, "response")
-        if body is None:
-            return ""
-        options = body.get("options")
-        shown = (
-            ", ".join(f"log p({name}) = {value:.3f}" for name, value in options.items())
-            if options
-            else str(body.get("text", ""))
-        )
-        return _short(shown, _LONGEST_RAW)
-
-    def _body(self, key: str, part: str) -> Mapping[str, Any] | None:
-        try:
-            entry = self._journal.get(key) if self._journal and key else None
-        except UserError:
-            return None
-        body: Mapping[str, Any] | None = getattr(entry, part, None)
-        return body
-
-
-def _short(text: str, longest: int = _LONGEST) -> str:
-    cut = len(text) - longest
-    return f"{text[:longest]}\n[{cut:,} more characters are not shown]" if cut > 0 else text

@@ -3,7 +3,8 @@
 The file loads nothing and lets nothing in: its content security policy allows the two scripts and
 the style it carries, by their hashes, and images from data URLs. Whatever a model, a prompt or a
 file name says is escaped by the template, or reaches a script as JSON in a data block and is set as
-text; characters that cannot be seen are named (``visible``).
+text; characters that cannot be seen are named (``visible``). The page as a folder, for thousands of
+examples, is laid out here too; its policy lets in data files as well (``page_folder``).
 """
 
 from __future__ import annotations
@@ -11,68 +12,134 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from misalign_bench import __version__
 from misalign_bench.llm.secrets import conceal, register_environment
-from misalign_bench.report.charts import interval_charts, library, part_charts
-from misalign_bench.report.duration import duration
-from misalign_bench.report.entrants import short_name
-from misalign_bench.report.examples import Example, examples
-from misalign_bench.report.page_data import page_data
+from misalign_bench.report.chart_parts import Chart, library
+from misalign_bench.report.charts import Parts, interval_charts, part_charts
+from misalign_bench.report.example_index import ExampleIndex
+from misalign_bench.report.examples import of_every_run
+from misalign_bench.report.label_reliability import OVER
+from misalign_bench.report.page_data import Page, page_data
+from misalign_bench.report.page_filters import filters
 from misalign_bench.report.runs import Runs
+from misalign_bench.report.spread_charts import framing_charts, reliability_charts
 from misalign_bench.report.visible import visible, visible_in
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
 EXAMPLES = 300
-"""How many verdicts a page shows at most."""
+"""How many verdicts a page of one file shows, if nobody says otherwise."""
+
+MOST = 500
+"""How many it shows at most."""
 
 _ESCAPES = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"}
 
 
-def render(runs: Runs, *, title: str = "", limit: int = EXAMPLES) -> str:
-    """The page as text."""
-    from markupsafe import Markup
+STYLES = ("page.css", "page_tables.css", "page_examples.css", "page_media.css")
+SCRIPTS = (
+    *("page_text.js", "page_tables.js", "page_store.js"),
+    *("page_card.js", "page_examples.js", "page.js"),
+)
+"""The page's own script in parts, what others need first."""
 
+
+def render(runs: Runs, *, title: str = "", limit: int = EXAMPLES) -> str:
+    """The page as one text, with at most so many examples in it."""
     # No secret of this machine stands on the page, whoever wrote it into a prompt or an answer.
     register_environment()
+    index = ExampleIndex()
+    rows: list[dict[str, Any]] = []
+    for place, one in sorted(of_every_run(runs, limit), key=lambda pair: pair[0]):
+        index.add(place, one, 0, len(rows))
+        rows.append(asdict(one))
+    return lay_out(runs, title, number=len(rows), embedded={"index": index.table(), "rows": rows})
+
+
+def lay_out(
+    runs: Runs, title: str, *, number: int, embedded: Mapping[str, Any], nonce: str = ""
+) -> str:
+    """Everything but the choice of examples.
+
+    Args:
+        runs: what to report on.
+        title: heading; by default it names the data set.
+        number: how many examples there are.
+        embedded: the examples, or what is needed to load them.
+        nonce: the word that data files beside the page are loaded with; empty if there are none.
+    """
+    from markupsafe import Markup
+
     page = page_data(runs, title)
-    chosen = _examples(runs, limit)
-    intervals, parts = interval_charts(page.entrants), part_charts(page.entrants)
-    charts = [{"id": one.id, "spec": one.specification} for one in (*intervals, *parts.charts)]
-    style, script = _shipped("page.css"), _shipped("page.js")
-    drawing = library() if page.entrants else ""
+    pictures = _pictures(page)
+    style = "".join(map(_shipped, STYLES))
+    script = f'(() => {{\n"use strict";\n{"".join(map(_shipped, SCRIPTS))}}})();\n'
+    drawing = library() if pictures.charts else ""
     scripts = [text for text in (drawing, script) if text]
+    charts = [{"id": one.id, "spec": one.specification} for one in pictures.charts]
     return (
         _environment()
         .get_template("page.html.j2")
         .render(
             page=page,
-            intervals=intervals,
-            parts=parts,
-            examples=len(chosen),
+            pictures=pictures,
+            over=OVER,
+            examples=number,
+            folder=bool(nonce),
             version=__version__,
-            policy=content_policy(scripts, style),
+            policy=content_policy(scripts, style, nonce=nonce),
             style=Markup(style),
             scripts=[Markup(_script(text)) for text in scripts],
             data={
                 "charts": Markup(json_block(charts)),
-                "examples": Markup(json_block(_shown_examples(chosen))),
+                "examples": Markup(json_block(embedded)),
             },
             provenance=[_provenance(run.label, run.manifest) for run in runs.everything],
         )
     )
 
 
-def content_policy(scripts: Sequence[str], style: str) -> str:
-    """The content security policy that allows exactly these scripts and this style."""
+@dataclass(frozen=True, slots=True)
+class Pictures:
+    """Every chart of the page by its section; ``reliability`` has an entry per build."""
+
+    intervals: tuple[Chart, ...]
+    parts: Parts
+    framings: tuple[Chart, ...]
+    reliability: tuple[tuple[Chart, ...], ...]
+
+    @property
+    def charts(self) -> tuple[Chart, ...]:
+        """All of them."""
+        of_builds = (chart for held in self.reliability for chart in held)
+        return (*self.intervals, *self.parts.charts, *self.framings, *of_builds)
+
+
+def _pictures(page: Page) -> Pictures:
+    return Pictures(
+        intervals=interval_charts(page.entrants) if page.entrants else (),
+        parts=part_charts(page.entrants) if page.entrants else Parts(False, ()),
+        framings=framing_charts(page.spreads),
+        reliability=tuple(
+            reliability_charts(str(number), build.run.reliability)
+            for number, build in enumerate(page.builds)
+        ),
+    )
+
+
+def content_policy(scripts: Sequence[str], style: str, *, nonce: str = "") -> str:
+    """The content security policy that allows exactly these scripts and this style.
+
+    ``nonce``: and scripts that carry this word, whatever their address.
+    """
     allowed = " ".join(_digest(_script(text)) for text in scripts)
+    allowed += f" 'nonce-{nonce}'" if nonce else ""
     return (
         f"default-src 'none'; script-src {allowed or _NONE}; style-src {_digest(style)};"
         " img-src data:; base-uri 'none'; form-action 'none'"
@@ -93,24 +160,6 @@ def json_block(value: Any) -> str:
 
 
 _NONE = "'none'"
-
-
-def _examples(runs: Runs, limit: int) -> list[Example]:
-    """Verdicts of every run, its share of the limit each."""
-    data = [run.folder for run in runs.builds]
-    found: list[Example] = []
-    for place, run in enumerate(runs.benches):
-        share = (limit - len(found)) // (len(runs.benches) - place)
-        found += examples(run, share, data)
-    return found
-
-
-def _shown_examples(chosen: Sequence[Example]) -> dict[str, Any]:
-    """The examples with the names that their targets have on the page."""
-    targets = list(dict.fromkeys(one.target for one in chosen))
-    short = Counter(map(short_name, targets))
-    names = {one: short_name(one) if short[short_name(one)] == 1 else one for one in targets}
-    return {"names": names, "rows": [asdict(one) for one in chosen]}
 
 
 def _script(text: str) -> str:
@@ -150,17 +199,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {
-        "percent": percent,
-        "interval": interval,
-        "points": points,
-        "duration": duration,
-        "dollars": dollars,
-        "heat": heat,
-        "short_name": short_name,
-        "whole": lambda number: "" if number is None else f"{number:,}",
-        "plain_words": lambda name: str(name).replace("_", " "),
-    }
+    environment.filters |= filters()
     return environment
 
 
@@ -171,49 +210,3 @@ def _shown(value: Any) -> Any:
     if isinstance(value, str) and not hasattr(value, "__html__"):
         return visible(conceal(value))
     return value
-
-
-def percent(share: float | None, digits: int = 1) -> str:
-    """A share for people; a missing one is said so, never shown as zero.
-
-    >>> percent(0.8135), percent(None)
-    ('81.3%', 'no items')
-    """
-    return "no items" if share is None else f"{100 * share:.{digits}f}%"
-
-
-def interval(score: Any) -> str:
-    """The interval of a score, or an empty text.
-
-    >>> from misalign_bench.records import Score
-    >>> interval(Score(0.5, 0.4, 0.6123, 40, 40))
-    '40.0–61.2'
-    """
-    if score.low is None or score.high is None:
-        return ""
-    return f"{100 * score.low:.1f}–{100 * score.high:.1f}"
-
-
-def points(difference: float) -> str:
-    """A difference of two shares in points, with its sign.
-
-    >>> points(0.0312), points(-0.2)
-    ('+3.1', '−20.0')
-    """
-    return f"{100 * difference:+.1f}".replace("-", "−")
-
-
-def heat(share: float) -> int:
-    """The step of the colour scale, 0 to 10."""
-    return round(10 * min(1.0, max(0.0, share)))
-
-
-def dollars(cost: float | None) -> str:
-    """A cost; an unknown one is named.
-
-    >>> dollars(0.01234), dollars(12.5), dollars(None)
-    ('$0.0123', '$12.50', 'no price')
-    """
-    if cost is None:
-        return "no price"
-    return f"${cost:,.4f}" if 0 < cost < 1 else f"${cost:,.2f}"

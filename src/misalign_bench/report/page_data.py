@@ -12,30 +12,24 @@ from importlib import resources
 from typing import Any
 
 from misalign_bench.records import CONDITIONS, DIMENSIONS
-from misalign_bench.report.bench_run import BenchRun, Cell, Compared
-from misalign_bench.report.build_run import BuildRun, DomainRow
+from misalign_bench.report.bench_run import BenchRun, Compared
+from misalign_bench.report.build_run import BuildRun
+from misalign_bench.report.build_view import BuildView, Fact, build_view, run_date, run_name
+from misalign_bench.report.cells import Cell
 from misalign_bench.report.entrants import (
     Entrant,
+    by_category,
     entrants,
     evaluators,
     headline,
-    of_condition,
     short_name,
 )
-from misalign_bench.report.page_warnings import Warned, warnings
+from misalign_bench.report.framing_spread import Spread
+from misalign_bench.report.page_warnings import Warned, marks, warnings
+from misalign_bench.report.respond_view import RespondView, respond_sentence, respond_views
 from misalign_bench.report.runs import Runs
 
-_STAGES = ("ingest", "classify", "deduplicate", "expand", "policy", "respond", "screen", "resample")
 _WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-
-
-@dataclass(frozen=True, slots=True)
-class Fact:
-    """A fact about a run, with a longer form where the shown one is cut."""
-
-    name: str
-    value: str
-    whole: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,27 +65,26 @@ class Spent:
 
 
 @dataclass(frozen=True, slots=True)
-class BuildView:
-    """A build with its drops laid out by stage, and its domains by dimension.
-
-    Each of ``groups`` is a dimension, its domains with any prompt, and the names of the others.
-    """
-
-    run: BuildRun
-    facts: tuple[Fact, ...]
-    drops: tuple[tuple[str, tuple[tuple[str, int], ...]], ...]
-    groups: tuple[tuple[str, tuple[DomainRow, ...], tuple[str, ...]], ...]
-
-
-@dataclass(frozen=True, slots=True)
 class Page:
-    """Everything on the page but its charts and examples."""
+    """Everything on the page but its charts and examples.
+
+    Attributes:
+        marks: words that stand over every part of the page, such as "simulated".
+        board: the entrants of the headline condition by category.
+        singles: all entrants, each target's conditions together, if there are several conditions.
+        repeated: those asked in several epochs.
+        spreads: what other wordings of the question reach.
+    """
 
     title: str
     sentence: str
     facts: tuple[tuple[str, tuple[Fact, ...]], ...]
     warnings: tuple[Warned, ...]
-    groups: tuple[tuple[str, tuple[Entrant, ...]], ...]
+    marks: tuple[str, ...]
+    board: tuple[tuple[str, tuple[Entrant, ...]], ...]
+    singles: tuple[Entrant, ...]
+    repeated: tuple[Entrant, ...]
+    spreads: tuple[Spread, ...]
     entrants: tuple[Entrant, ...]
     heat_columns: tuple[Entrant, ...]
     heat: tuple[tuple[str, tuple[HeatRow, ...]], ...]
@@ -100,6 +93,7 @@ class Page:
     compared: tuple[Compared, ...]
     spent: tuple[Spent, ...]
     builds: tuple[BuildView, ...]
+    answers: tuple[RespondView, ...]
     published: Mapping[str, Any]
 
 
@@ -107,14 +101,17 @@ def page_data(runs: Runs, title: str = "") -> Page:
     """Lay out what was read."""
     everyone = entrants(runs.benches)
     shown = headline(everyone)
-    groups = [(name, tuple(of_condition(everyone, name))) for name in CONDITIONS]
     reasons = {reason for one in everyone for reason in one.measured.joint.alignment_score.unscored}
     return Page(
         title=title or _title(runs),
         sentence=_sentence(runs, everyone),
         facts=tuple((run.label, tuple(_bench_facts(run))) for run in runs.benches),
         warnings=tuple(warnings(runs, everyone)),
-        groups=tuple((name, group) for name, group in groups if group),
+        marks=tuple(marks(runs)),
+        board=tuple(by_category(shown)),
+        singles=tuple(_by_target(everyone)) if len(everyone) > len(shown) else (),
+        repeated=tuple(one for one in everyone if len(one.measured.per_epoch) > 1),
+        spreads=tuple(spread for run in runs.benches for spread in run.framings),
         entrants=tuple(everyone),
         heat_columns=tuple(shown),
         heat=tuple(_heat(shown)),
@@ -122,7 +119,8 @@ def page_data(runs: Runs, title: str = "") -> Page:
         breakdowns=tuple(_breakdown(one) for one in shown),
         compared=tuple(pair for run in runs.benches for pair in run.compared),
         spent=tuple(row for run in runs.everything for row in _spent(run)),
-        builds=tuple(_build(run) for run in runs.builds),
+        builds=tuple(build_view(run) for run in runs.builds),
+        answers=respond_views(runs.answers),
         published=published(),
     )
 
@@ -137,20 +135,18 @@ def published() -> Mapping[str, Any]:
 
 
 def _title(runs: Runs) -> str:
-    names = list(dict.fromkeys(str(run.dataset["name"]) for run in runs.benches))
+    benched = (*runs.benches, *runs.answers)
+    names = list(dict.fromkeys(str(run.dataset["name"]) for run in benched))
     if len(runs.builds) == 1 and len(names) < 2:
         # A build knows what its data set is called, a bench only the name of its folder.
-        names = [_name(runs.builds[0])]
-    return f"Safety, value and culture at once: {', '.join(names or map(_name, runs.builds))}"
-
-
-def _name(run: BuildRun) -> str:
-    settings = run.manifest.get("settings")
-    return str((settings.get("name") if isinstance(settings, Mapping) else "") or run.label)
+        names = [run_name(runs.builds[0])]
+    return f"Safety, value and culture at once: {', '.join(names or map(run_name, runs.builds))}"
 
 
 def _sentence(runs: Runs, everyone: Sequence[Entrant]) -> str:
     """What was measured, in one sentence."""
+    if not runs.benches and runs.answers:
+        return respond_sentence(respond_views(runs.answers))
     if not runs.benches:
         return (
             f"{_many(len(runs.builds), 'data set was', 'data sets were')} built; none was benched."
@@ -198,7 +194,7 @@ def _bench_facts(run: BenchRun) -> list[Fact]:
         facts.append(Fact("Prompts", f"{prompts:,}", whole))
     epochs = list(dict.fromkeys(one.epochs_shown.removeprefix("epochs: ") for one in run.measured))
     facts.append(Fact("Epochs", "; ".join(epochs)))
-    if date := _date(run.manifest):
+    if date := run_date(run.manifest):
         facts.append(Fact("Measured on", date))
     generators = [short_name(name) for name in data.get("generators", ())]
     if generators:
@@ -212,11 +208,6 @@ def _halves(data: Mapping[str, Any]) -> str:
     if "misaligned" not in data:
         return ""
     return f"{data['misaligned']:,} misaligned, {data['aligned']:,} aligned"
-
-
-def _date(manifest: Mapping[str, Any]) -> str:
-    """The day on which a run ended, else began."""
-    return str(manifest.get("finished") or manifest.get("started") or "")[:10]
 
 
 def _heat(shown: Sequence[Entrant]) -> list[tuple[str, tuple[HeatRow, ...]]]:
@@ -238,6 +229,13 @@ def _heat(shown: Sequence[Entrant]) -> list[tuple[str, tuple[HeatRow, ...]]]:
         for dimension in DIMENSIONS
         if any(key.startswith(f"{dimension}/") for key in ordered)
     ]
+
+
+def _by_target(everyone: Sequence[Entrant]) -> list[Entrant]:
+    """Targets in the order of the leaderboard, each with its conditions in their order."""
+    names = list(dict.fromkeys(one.short for one in everyone))
+    order: dict[str, int] = {name: place for place, name in enumerate(CONDITIONS)}
+    return sorted(everyone, key=lambda one: (names.index(one.short), order[one.measured.condition]))
 
 
 def _breakdown(one: Entrant) -> Breakdown:
@@ -279,37 +277,3 @@ def _spent(run: BenchRun | BuildRun) -> list[Spent]:
         )
         for row in rows
     ]
-
-
-def _build(run: BuildRun) -> BuildView:
-    drops: dict[str, list[tuple[str, int]]] = {}
-    for (stage, reason), number in run.drops.items():
-        drops.setdefault(stage, []).append((reason, number))
-    stages = sorted(drops, key=lambda name: (_STAGES.index(name) if name in _STAGES else 99, name))
-    by_stage = tuple(
-        (stage, tuple(sorted(drops[stage], key=lambda row: (-row[1], row[0])))) for stage in stages
-    )
-    groups = []
-    for dimension in dict.fromkeys(row.dimension for row in run.domains):
-        held = [row for row in run.domains if row.dimension == dimension]
-        without = tuple(row.name for row in held if not any(row.counts))
-        groups.append((dimension, tuple(row for row in held if any(row.counts)), without))
-    return BuildView(run, tuple(_build_facts(run)), by_stage, tuple(groups))
-
-
-def _build_facts(run: BuildRun) -> list[Fact]:
-    settings = run.manifest.get("settings", {})
-    facts = [Fact("Data set", _name(run))]
-    if date := _date(run.manifest):
-        facts.append(Fact("Built on", date))
-    roles = settings.get("roles")
-    for role, value in (roles if isinstance(roles, Mapping) else {}).items():
-        models = value if isinstance(value, list) else [value]
-        names = [
-            short_name(str(model.get("model", "")))
-            for model in models
-            if isinstance(model, Mapping)
-        ]
-        if names:
-            facts.append(Fact(role.capitalize(), ", ".join(names)))
-    return facts

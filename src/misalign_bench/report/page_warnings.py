@@ -46,6 +46,18 @@ def warnings(runs: Runs, everyone: Sequence[Entrant]) -> list[Warned]:
     return sorted(found, key=lambda one: order.index(one.level))
 
 
+def marks(runs: Runs) -> Iterator[str]:
+    """Words to stand over every part of the page, so that no picture of it goes without them."""
+    if any(_simulated(runs)):
+        yield "simulated"
+    if any(_shared_roles(runs)):
+        yield "plumbing only"
+    if any(map(_partial, runs.benches)):
+        yield "partial"
+    if any(_unfinished(runs)):
+        yield "unfinished"
+
+
 def _simulated(runs: Runs) -> Iterator[Warned]:
     targets = {
         short_name(one.target) for run in runs.benches for one in run.measured if is_simulated(one)
@@ -157,22 +169,29 @@ def _part_of_the_data(benches: Sequence[BenchRun]) -> Iterator[Warned]:
             yield Warned(
                 "caution",
                 f"Only a part of the items{name}",
-                f"--limit {run.header['limit']} was given: {run.dataset['items']:,} items were"
-                " benched, whole pairs chosen by a seeded hash.",
+                f"This run is partial: --limit {run.header['limit']} was given, and"
+                f" {run.dataset['items']:,} items were benched, whole pairs chosen by a seeded"
+                " hash. It is a rehearsal; its numbers are not those of the data set.",
             )
         if until := run.header.get("until"):
             share = until["items"] / max(1, until["of_items"])
             yield Warned(
-                "note",
+                "caution" if _partial(run) else "note",
                 f"As many items as were needed{name}",
-                f"--until {until['width']:g}: {until['items']:,} of {until['of_items']:,} items"
-                f" ({share:.0%}) were benched, whole clusters in a seeded stratified order; "
+                f"{'This run is partial: ' if _partial(run) else ''}--until {until['width']:g} was"
+                f" given, and {until['items']:,} of {until['of_items']:,} items ({share:.0%}) were"
+                " benched, whole clusters in a seeded stratified order; "
                 + (
                     "then every Alignment Score was known that well."
                     if until["why"] == "reached"
                     else "the width was not reached before the items ended."
                 ),
             )
+
+
+def _partial(run: BenchRun) -> bool:
+    until = run.header.get("until") or {"items": 0, "of_items": 0}
+    return run.header.get("limit") is not None or until["items"] < until["of_items"]
 
 
 def _covered(everyone: Sequence[Entrant]) -> Iterator[Warned]:

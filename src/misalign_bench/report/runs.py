@@ -15,15 +15,20 @@ from misalign_bench.report.build_run import DROPPED, STATS, BuildRun, read_build
 
 @dataclass(frozen=True, slots=True)
 class Runs:
-    """What was given to report on, in the order given."""
+    """What was given to report on, in the order given.
+
+    Attributes:
+        answers: bench runs whose targets answered themselves (``mode: respond``).
+    """
 
     benches: tuple[BenchRun, ...]
     builds: tuple[BuildRun, ...]
+    answers: tuple[BenchRun, ...] = ()
 
     @property
     def everything(self) -> tuple[BuildRun | BenchRun, ...]:
-        """Builds, then benches."""
-        return (*self.builds, *self.benches)
+        """Builds, then benches, then answers."""
+        return (*self.builds, *self.benches, *self.answers)
 
 
 def read_runs(folders: Sequence[Path], *, mixed_versions: bool = False) -> Runs:
@@ -54,7 +59,8 @@ def read_runs(folders: Sequence[Path], *, mixed_versions: bool = False) -> Runs:
             raise _no_run(folder, manifest)
     if not mixed_versions:
         _refuse_mixture(benches)
-    return Runs(tuple(benches), tuple(builds))
+    asked, answered = ([run for run in benches if run.answers is one] for one in (False, True))
+    return Runs(tuple(asked), tuple(builds), tuple(answered))
 
 
 def _refuse_mixture(benches: Sequence[BenchRun]) -> None:
