@@ -19,7 +19,7 @@ from collections.abc import Awaitable, Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from misalign_bench.config import ModelSettings
+from misalign_bench.config_model import ModelSettings
 from misalign_bench.journal.store import Journal
 from misalign_bench.llm.budget import Budget
 from misalign_bench.llm.chat_protocol import payload

@@ -29,7 +29,8 @@ from misalign_bench.build.classify.embedding import EmbeddingClassifier, labelle
 from misalign_bench.build.classify.joint import JointClassifier, schema
 from misalign_bench.build.classify.yesno import YesNoClassifier
 from misalign_bench.cli.main import main
-from misalign_bench.config import ClassifySettings, ModelSettings
+from misalign_bench.config import ClassifySettings
+from misalign_bench.config_model import ModelSettings
 from misalign_bench.errors import OutsideWorld, UserError
 from misalign_bench.journal.store import Journal
 from misalign_bench.llm.budget import Budget

@@ -23,7 +23,8 @@ from misalign_bench.build.classify.classify import (
     with_one_label,
 )
 from misalign_bench.build.classify.reliability import diagrams, reliability
-from misalign_bench.config import ClassifySettings, ModelSettings
+from misalign_bench.config import ClassifySettings
+from misalign_bench.config_model import ModelSettings
 from misalign_bench.errors import UserError
 from misalign_bench.records import DIMENSIONS, Dropped, Pending, Prompt, Reason
 from misalign_bench.taxonomy.loader import taxonomy

@@ -23,7 +23,8 @@ from misalign_bench.build.classify.softmax import Recipe
 from misalign_bench.build.ingest import content_id
 from misalign_bench.cli import fit as fit_command
 from misalign_bench.cli.main import parser
-from misalign_bench.config import ClassifySettings, ModelSettings
+from misalign_bench.config import ClassifySettings
+from misalign_bench.config_model import ModelSettings
 from misalign_bench.errors import UserError
 from misalign_bench.records import DIMENSIONS, Prompt
 from misalign_bench.taxonomy.loader import taxonomy

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from misalign_bench.config import JudgeSettings, ModelSettings
+from misalign_bench.config import JudgeSettings
+from misalign_bench.config_model import ModelSettings
 from misalign_bench.journal.store import Journal
 from misalign_bench.judge.consistency import (
     SWAPPED,

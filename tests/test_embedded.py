@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from misalign_bench.config import ModelSettings
+from misalign_bench.config_model import ModelSettings
 from misalign_bench.errors import OutsideWorld, UserError
 from misalign_bench.judge.logprob import OPTIONS, violation
 from misalign_bench.llm import embedded, weights

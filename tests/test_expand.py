@@ -25,7 +25,8 @@ from misalign_bench.build.expand import (
 from misalign_bench.build.expand_answers import objection, schema
 from misalign_bench.build.ingest import content_id
 from misalign_bench.build.split import with_splits
-from misalign_bench.config import ModelSettings, PolicySettings, RunSettings
+from misalign_bench.config import PolicySettings, RunSettings
+from misalign_bench.config_model import ModelSettings
 from misalign_bench.errors import UserError
 from misalign_bench.llm.behaviours import Draw
 from misalign_bench.llm.model import Failure, Reply, Request

@@ -31,6 +31,7 @@ FLOORS = (
     ("taxonomy",),
     ("config_file",),
     ("config",),
+    ("config_model",),
     ("records",),
     ("errors",),
 )
@@ -125,8 +126,9 @@ def test_every_template_has_front_matter_and_sections(path: Path) -> None:
     read = parse(path.read_text(encoding="utf-8"), path.stem)
     assert read.version >= 1
     assert read.implements.strip()
-    # A guardrail is asked about the last message of a conversation.
-    assert read.sections[-1][0] == ("assistant" if read.name == "guard_conversation" else "user")
+    # Guardrails and reward models are asked about the last message of a conversation.
+    conversation = read.name in ("guard_conversation", "judge_reward")
+    assert read.sections[-1][0] == ("assistant" if conversation else "user")
 
 
 def test_there_are_templates() -> None:

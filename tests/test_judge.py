@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from misalign_bench.config import JudgeSettings, ModelSettings
+from misalign_bench.config import JudgeSettings
+from misalign_bench.config_model import ModelSettings
 from misalign_bench.errors import UserError
 from misalign_bench.judge.bind import bind_judge
 from misalign_bench.judge.judge import Judge, form_of, make_judge

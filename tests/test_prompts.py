@@ -29,6 +29,7 @@ VALUES: dict[str, dict[str, Any]] = {
     "guard_shield_gemma": {"policy": POLICY, "prompt": "P", "response": "R"},
     "guard_wild_guard": {"prompt": "P", "response": "R"},
     "judge_few_shot": {"dimension": "value", "prompt": "P", "response": "R"},
+    "judge_reward": {"prompt": "P", "response": "A reply."},
     "judge_satisfies": {"dimension": "value", "prompt": "P", "response": "R"},
     "judge_structured": {
         "dimensions": ("safety", "value"),

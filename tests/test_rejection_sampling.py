@@ -25,8 +25,8 @@ from misalign_bench.build.plan_compare import compare
 from misalign_bench.build.plan_table import Plan
 from misalign_bench.build.roles import CallOptions
 from misalign_bench.cli.main import main
-from misalign_bench.config import ModelSettings
 from misalign_bench.config_file import load
+from misalign_bench.config_model import ModelSettings
 from misalign_bench.journal.store import Entry, Journal
 from misalign_bench.judge import structured
 from misalign_bench.judge.logprob import OPTIONS, violation

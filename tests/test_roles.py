@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from misalign_bench.build.roles import CallOptions, Clients, refuse_shared
-from misalign_bench.config import ModelSettings, RunSettings
+from misalign_bench.config import RunSettings
+from misalign_bench.config_model import ModelSettings
 from misalign_bench.errors import UserError
 from misalign_bench.journal.store import Journal
 from misalign_bench.llm.budget import Budget

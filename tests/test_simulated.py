@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from misalign_bench.config import ModelSettings
+from misalign_bench.config_model import ModelSettings
 from misalign_bench.errors import UserError
 from misalign_bench.journal.store import Journal
 from misalign_bench.judge.logprob import OPTIONS, violation

@@ -23,6 +23,7 @@ def main() -> None:
         ("cascade", _cascade(found["cascade"])),
         ("disagreements", _disagreements(found["disagreements"])),
         ("models", _models(found.get("models", {}))),
+        ("real cascade", _real_cascade(found.get("models", {}))),
     ):
         print(f"\n<!-- {name} -->\n")
         print("\n".join(rows))
@@ -149,12 +150,14 @@ def _models(found: dict[str, Any]) -> list[str]:
             rows.append([name, f"0 of {held['prompts']}", *[""] * 5])
             continue
         cells = [
-            f"{held[key]['f1']:.2f} ({held[key]['right']} of {held[key]['labels']})"
+            f"{held[key]['f1']:.2f} / {held[key]['f1_with_fitted_threshold']:.2f}"
+            f" ({held[key]['labels']})"
             for key in DIMENSIONS
         ]
+        asked = f"{name}, {held['candidates']} candidates" if held["candidates"] else name
         rows.append(
             [
-                name,
+                asked,
                 f"{held['answered']} of {held['prompts']}",
                 held["seconds_a_prompt"],
                 held["labels_a_prompt"],
@@ -163,6 +166,17 @@ def _models(found: dict[str, Any]) -> list[str]:
         )
     columns = ("model, method", "answered", "seconds a prompt", "labels a prompt", *DIMENSIONS)
     return _table(columns, rows)
+
+
+def _real_cascade(found: dict[str, Any]) -> list[str]:
+    rows = []
+    for name, held in found.items():
+        for row in held.get("cascade", ()):
+            when = row["when"]
+            band = f"{when[0]} to {when[1]}" if isinstance(when, list) else when or "none"
+            cells = [f"{row[key]:.3f}" for key in DIMENSIONS]
+            rows.append([name, band, f"{row['sent_on']:.3f}", *cells])
+    return _table(("second method", "band", "share sent on", *DIMENSIONS), rows)
 
 
 if __name__ == "__main__":

@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Literal, cast
 
 from misalign_bench.build.resample import Outcome, make_pairs
-from misalign_bench.config import ModelSettings, RunSettings
+from misalign_bench.config import RunSettings
 from misalign_bench.config_file import parse
+from misalign_bench.config_model import ModelSettings
 from misalign_bench.journal.store import Attempt, Entry, Journal
 from misalign_bench.judge.judge import make_judge
 from misalign_bench.llm.budget import Budget

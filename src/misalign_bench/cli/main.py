@@ -17,12 +17,14 @@ import io
 import os
 import sys
 from collections.abc import Sequence
+from types import TracebackType
 from typing import NoReturn, Protocol, cast
 
 from misalign_bench import __version__
 from misalign_bench.cli.render import plain
 from misalign_bench.errors import UserError
 from misalign_bench.llm.secrets import redact
+from misalign_bench.prompts.visible import visible
 
 PROGRAM = "misalign-bench"
 COMMANDS = (
@@ -33,7 +35,10 @@ COMMANDS = (
     "report",
     "plan",
     "validate",
+    "export",
+    "audit",
     "show",
+    "repair",
     "stats",
     "domains",
     "classify",
@@ -76,6 +81,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: as typed after the program's name; by default those of this process.
     """
     asked = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments is None:
+        sys.excepthook = _show_defect
     for stream in (sys.stdout, sys.stderr):
         # A model may write what the terminal's encoding cannot hold; it is shown escaped.
         if isinstance(stream, io.TextIOWrapper):
@@ -142,6 +149,13 @@ def _explain(error: OSError) -> str:
     said = error.strerror or str(error) or type(error).__name__
     where = f"{error.filename}: " if error.filename else ""
     return f"{where}{said}. Mend it and run the same command again"
+
+
+def _show_defect(kind: type[BaseException], error: BaseException, at: TracebackType | None) -> None:
+    """Print a traceback, with all that it was caused by, without keys and control sequences."""
+    import traceback
+
+    sys.stderr.write(visible(redact("".join(traceback.format_exception(kind, error, at)))))
 
 
 def _leave_stdout() -> None:
