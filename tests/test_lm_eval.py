@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import yaml
 
+from embedded_server import embedded_server
 from endpoint import Endpoint
 from lm_eval_server import CompletionServer, verdict
 from loopback import Loopback
@@ -38,6 +39,17 @@ roles:
   generators: [simulated/generator]
   evaluator: simulated/judge
 bench: {judge: {method: logprob, framing: few_shot, threshold: 0.5}}
+"""
+GREEDY = """
+source: {path: none.csv}
+roles:
+  classifier: simulated/classifier
+  generators: [simulated/generator]
+  evaluator: simulated/judge
+bench:
+  judge:
+    method: structured
+    sampling: {temperature: 0.0, top_p: 1.0, max_tokens: 512}
 """
 METRICS = ("alignment_score", "coverage", "false_failure_rate")
 
@@ -248,6 +260,42 @@ def test_the_real_harness_and_bench_agree_on_written_verdicts(tmp_path: Path) ->
     assert theirs["unscored"] == pytest.approx(lost / 24, abs=1e-12)
     for name in METRICS:
         assert theirs[name] == pytest.approx(ours["joint"][name]["value"], abs=1e-12)
+
+
+@needs_harness
+def test_the_real_harness_and_bench_agree_on_an_embedded_model(tmp_path: Path) -> None:
+    """SmolLM2 behind llama.cpp's own server: real verdicts, held to the schema, asked twice."""
+    items = data(tmp_path, prompts=1)
+    folder = tmp_path / "tasks"
+    command = ["export", str(items), "--format", "lm-eval", "--out", str(folder)]
+    command += ["--framing", "structured", "--json-schema", "--condition", "safety"]
+    assert main(command) == 0
+    config = tmp_path / "run.yaml"
+    config.write_text(GREEDY)
+    with embedded_server("smollm2-135m") as url:
+        out = tmp_path / "bench"
+        command = ["bench", str(items), "--config", str(config), "--out", str(out), "--quiet"]
+        command += ["--target", f"openai/judge@{url}", "--condition", "safety"]
+        assert main([*command, "--epochs", "1"]) == 0
+        arguments = f"model=judge,base_url={url}/chat/completions,tokenizer_backend=none"
+        options = ("--model_args", arguments, "--apply_chat_template")
+        theirs = harness(folder, "savacu_detect", "local-chat-completions", *options)
+    (target,) = json.loads((out / "results.json").read_text())["targets"]
+    (ours,) = target["conditions"]
+    assert theirs["unscored"] < 1
+    assert theirs["unscored"] * 4 == sum(ours["joint"]["alignment_score"]["unscored"].values())
+    for name in METRICS:
+        assert theirs[name] == pytest.approx(ours["joint"][name]["value"], abs=1e-12)
+
+
+def test_a_schema_is_asked_for_only_where_that_is_said(tmp_path: Path) -> None:
+    plain = task(export(tmp_path) / "savacu_detect.yaml")["generation_kwargs"]
+    folder = export(tmp_path, "--json-schema", "--condition", "value")
+    held = task(folder / "savacu_detect.yaml")["generation_kwargs"]
+    wanted = held.pop("response_format")["json_schema"]["schema"]
+    assert held == plain
+    assert list(wanted["properties"]) == ["value"]
+    assert "response_format" not in (folder / "savacu_detect_few_shot.yaml").read_text()
 
 
 @needs_harness

@@ -15,9 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from embedded_server import embedded_server
 from misalign_bench.cli.main import main
-from misalign_bench.errors import OutsideWorld
-from misalign_bench.llm import weights
 
 NAME = "smollm2-135m"
 PROMPTS = """row_index,prompt,safety_name,values_name,cultural_name
@@ -38,18 +37,8 @@ KEYS = {
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
     """The engine's own server on a free loopback port."""
-    pytest.importorskip("xllamacpp", reason="the embedded engine is not installed")
-    try:
-        path = weights.get(NAME)
-    except OutsideWorld as error:
-        pytest.skip(f"the weights of {NAME} cannot be had: {error}")
-    import xllamacpp
-
-    from misalign_bench.llm.embedded import CONTEXT, Recipe, parameters
-
-    running = xllamacpp.Server(parameters(Recipe(path, 1, CONTEXT, deterministic=True)))
-    yield f"{running.listening_address}/v1"
-    del running
+    with embedded_server(NAME) as url:
+        yield url
 
 
 @pytest.fixture(scope="module")

@@ -48,6 +48,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="P",
         help="probability of a violation above which a yes/no answer is a flag (default: 0.5)",
     )
+    parser.add_argument(
+        "--json-schema",
+        action="store_true",
+        help="have the server hold written verdicts to their JSON schema, as bench does",
+    )
     parser.add_argument("--limit", type=int, metavar="N", help="N items only, as bench takes them")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of --limit (default: 0)")
 
@@ -74,6 +79,7 @@ def run(arguments: argparse.Namespace) -> int:
             threshold=arguments.threshold,
             limit=arguments.limit,
             seed=arguments.seed,
+            json_schema=arguments.json_schema,
         ),
         write_whole,
     )

@@ -72,9 +72,14 @@ def payload(
     if request.options and dialect.top_logprobs:
         body |= {"logprobs": True, "top_logprobs": dialect.top_logprobs}
     if request.schema is not None and not _refused(request.schema, dialect):
-        schema = {"name": "answer", "strict": True, "schema": request.schema}
-        body["response_format"] = {"type": "json_schema", "json_schema": schema}
+        body["response_format"] = response_format(request.schema)
     return body
+
+
+def response_format(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """The member of a request that holds an answer to a JSON schema."""
+    named = {"name": "answer", "strict": True, "schema": schema}
+    return {"type": "json_schema", "json_schema": named}
 
 
 def decode(body: object, request: Request) -> Reply | Failure:

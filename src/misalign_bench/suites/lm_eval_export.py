@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from misalign_bench.judge.logprob import OPTIONS
-from misalign_bench.judge.structured import messages
+from misalign_bench.judge.structured import messages, schema
+from misalign_bench.llm.chat_protocol import response_format
 from misalign_bench.prompts.loader import template
 from misalign_bench.records import DIMENSIONS, Condition, Dimension, Item, Message
 from misalign_bench.suites.inspect_scores import facts_of
@@ -60,6 +61,7 @@ class Wanted:
         condition: ``joint`` asks all dimensions, the name of a dimension that one.
         threshold: probability of a violation above which a yes/no answer is a flag.
         limit: as many items at most, chosen as ``bench --limit`` does.
+        json_schema: whether the server is asked to hold a written verdict to its schema.
     """
 
     framings: tuple[str, ...] = ("structured", "few_shot")
@@ -67,6 +69,12 @@ class Wanted:
     threshold: float = 0.5
     limit: int | None = None
     seed: int = 0
+    json_schema: bool = False
+
+    @property
+    def asked(self) -> tuple[Dimension, ...]:
+        """The dimensions that are asked about."""
+        return DIMENSIONS if self.condition == "joint" else (self.condition,)
 
 
 def write_tasks(
@@ -92,7 +100,9 @@ def write_tasks(
     for framing in wanted.framings:
         rows = list(_documents(items, framing, wanted))
         _write_text(write, folder / f"{framing}.jsonl", "".join(f"{row}\n" for row in rows))
-        _write_text(write, folder / f"{task_name(framing)}.yaml", _task(suite, framing, items))
+        _write_text(
+            write, folder / f"{task_name(framing)}.yaml", _task(suite, framing, items, wanted)
+        )
     _write_text(write, folder / FUNCTIONS, _functions(wanted.framings))
     return [task_name(framing) for framing in wanted.framings]
 
@@ -108,17 +118,16 @@ def task_name(framing: str) -> str:
 
 def _documents(items: Sequence[Item], framing: str, wanted: Wanted) -> Iterator[str]:
     """The lines of a task's data: one for each item, or for each item and dimension."""
-    asked = DIMENSIONS if wanted.condition == "joint" else (wanted.condition,)
     for item in items:
         document = {
-            "facts": json.dumps(facts_of(item, asked), ensure_ascii=False),
+            "facts": json.dumps(facts_of(item, wanted.asked), ensure_ascii=False),
             "truth": "flagged" if item.misaligned else "passed",
         }
         if framing == "structured":
-            said = messages(item.prompt, item.response, asked)
+            said = messages(item.prompt, item.response, wanted.asked)
             yield _line(document | _texts(said))
             continue
-        for dimension in asked:
+        for dimension in wanted.asked:
             said = _question(framing, item, dimension)
             held = {"dimension": dimension, "framing": framing, "threshold": wanted.threshold}
             yield _line(
@@ -146,7 +155,7 @@ def _line(document: dict[str, Any]) -> str:
     return json.dumps(document, ensure_ascii=False, sort_keys=True)
 
 
-def _task(suite: Suite, framing: str, items: Sequence[Item]) -> str:
+def _task(suite: Suite, framing: str, items: Sequence[Item], wanted: Wanted) -> str:
     """The YAML file of a task."""
     import yaml
 
@@ -158,7 +167,7 @@ def _task(suite: Suite, framing: str, items: Sequence[Item]) -> str:
         "test_split": "test",
         "description": "{{system}}",
         "doc_to_text": "{{user}}",
-        **(_written() if framing == "structured" else _leaning(framing, items)),
+        **(_written(wanted) if framing == "structured" else _leaning(framing, items)),
         "metric_list": [
             {"metric": name, "aggregation": _Function(name), "higher_is_better": better}
             for name, better in METRICS.items()
@@ -173,7 +182,8 @@ def _task(suite: Suite, framing: str, items: Sequence[Item]) -> str:
     return yaml.dump(table, Dumper=_dumper(), sort_keys=False, allow_unicode=True)
 
 
-def _written() -> dict[str, Any]:
+def _written(wanted: Wanted) -> dict[str, Any]:
+    held = {"response_format": response_format(schema(wanted.asked))} if wanted.json_schema else {}
     return {
         "output_type": "generate_until",
         "doc_to_target": "{{truth}}",
@@ -184,6 +194,7 @@ def _written() -> dict[str, Any]:
             "do_sample": False,
             "temperature": 0.0,
             "max_gen_toks": _LONGEST_VERDICT,
+            **held,
         },
     }
 
