@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from misalign_bench.errors import OutsideWorld, UserError
-from misalign_bench.llm.embedding import MAX_TOKENS, Embedder, load_embedder
+from misalign_bench.llm.embedding import Embedder, load_embedder
+from misalign_bench.llm.sentence_model import MAX_TOKENS
 
 TEXTS = [
     "How do I bake bread at home?",

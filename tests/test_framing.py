@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from misalign_bench.bench.choosing import LEAST_ITEMS, choosing
+from misalign_bench.bench.choosing import LEAST_ITEMS, Source, choosing
 from misalign_bench.bench.detect import Measurement
 from misalign_bench.bench.judged import Judged
 from misalign_bench.bench.table import UNSCORED, VerdictTable
@@ -280,6 +281,13 @@ def test_a_validation_split_that_is_small_or_benched_gives_way_to_the_shipped_se
     assert held.source == "calibration_set"
     assert held.why
     assert len(held.items) >= LEAST_ITEMS
+
+
+@pytest.mark.parametrize("source", ["validation", "calibration_set"])
+def test_a_part_of_the_shipped_set_is_balanced(source: Source) -> None:
+    held = choosing(many(5), many(49), source, 60)
+    counts = Counter((one.active, one.misaligned) for one in held.items)
+    assert counts == {((name,), bad): 10 for name in DIMENSIONS for bad in (False, True)}
 
 
 def test_no_validation_items_at_all_is_an_error() -> None:

@@ -5,7 +5,8 @@ measures on a held-out fifth, for three seeds: an untuned logistic regression (s
 defaults on the sentence vectors; needs ``pip install scikit-learn``), the zero-shot classifier and
 the fitted head; the loss of recall by pre-ranking for ``yesno``; calibration; the cascade; and
 disagreements by row number. With ``--sample N --model embedded/NAME`` it asks a language model
-about N of the held-out prompts by ``yesno`` and ``joint`` (hours for hundreds on two cores).
+about N of the held-out prompts by ``yesno`` and ``joint`` (hours for hundreds on two cores). With
+``--embedder embedded/minilm+onnx/FOLDER`` it fits heads on other sentence vectors.
 Everything goes to ``results.json`` beside this file; no text of a prompt does.
 """
 
@@ -18,7 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from embedders import compare_embedder
 from published import CACHE, DATA, DIMENSIONS, Array, Hits, Places, Published, interval, load, score
+from untuned import untuned
 
 from misalign_bench.build.classify.embedding import EmbeddingClassifier
 from misalign_bench.build.classify.fit_head import fit_head, hits, one_label
@@ -26,7 +29,6 @@ from misalign_bench.build.classify.head import Head, rounded, save, spans
 from misalign_bench.build.classify.reliability import diagrams
 from misalign_bench.build.classify.terms import count
 from misalign_bench.llm.embedding import load_embedder
-from misalign_bench.records import Dimension
 from misalign_bench.taxonomy.loader import taxonomy
 
 SEEDS = (0, 1, 2)
@@ -42,11 +44,16 @@ def main() -> None:
     parser.add_argument("--sample", type=int, default=0, metavar="N")
     parser.add_argument("--model", default="embedded/qwen2.5-coder-0.5b")
     parser.add_argument("--methods", default="yesno,joint")
+    parser.add_argument("--embedder", default="", help="compare heads on this one's vectors")
     parser.add_argument("--candidates", type=int, default=6, help="of yesno")
     arguments = parser.parse_args()
-    published = load(arguments.data)
     results = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
-    if arguments.sample:
+    published = load(arguments.data)
+    if arguments.embedder:
+        other = load(arguments.data, arguments.embedder)
+        found = compare_embedder(published, other, SEEDS)
+        results.setdefault("embedders", {})[other.embedder["name"]] = found
+    elif arguments.sample:
         from models import ask_model
 
         for method in arguments.methods.split(","):
@@ -76,12 +83,12 @@ def embedding_results(published: Published) -> dict[str, Any]:
         found = _probabilities(head, published, held_out)
         heads.append((head, held_out, found))
         clusters.append(published.clusters[held_out])
-        untuned = _untuned(published, fit_on, held_out)
+        plain = untuned(published, fit_on, held_out)
         truth = published.truth[held_out]
         for name, span in spans().items():
             half = dict.fromkeys(DIMENSIONS, 0.5)
             for method, best in (
-                ("untuned logistic regression", untuned[name]),
+                ("untuned logistic regression", plain[name]),
                 ("zero-shot", one_label(zero_shot[held_out][:, span], half[name])),
                 ("fitted head", one_label(found[:, span], head.one_label_delta[name])),
             ):
@@ -112,19 +119,6 @@ def _probabilities(head: Head, published: Published, rows: Places) -> Array:
     return rounded(
         head.scaled(head.features.scores(head.weights, published.data.vectors[rows], counts))
     )
-
-
-def _untuned(published: Published, fit_on: Places, held_out: Places) -> dict[Dimension, Places]:
-    from sklearn.linear_model import LogisticRegression  # type: ignore[import-not-found]
-
-    found: dict[Dimension, Places] = {}
-    for name, span in spans().items():
-        held = published.truth[:, span]
-        classes = np.where(held.any(axis=1), held.argmax(axis=1), -1)
-        model = LogisticRegression(max_iter=200)
-        model.fit(published.data.vectors[fit_on], classes[fit_on])
-        found[name] = model.predict(published.data.vectors[held_out]).astype(np.int64)
-    return found
 
 
 def _compared(rows: dict[str, dict[str, list[Hits]]], clusters: list[Places]) -> dict[str, Any]:

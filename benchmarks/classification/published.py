@@ -19,7 +19,7 @@ from misalign_bench.build.classify.head import spans
 from misalign_bench.build.deduplicate import cluster_ids
 from misalign_bench.build.ingest import ingest
 from misalign_bench.config import DeduplicateSettings, SourceSettings
-from misalign_bench.llm.embedding import load_embedder
+from misalign_bench.llm.embedding import EMBEDDER, Embedder, load_embedder
 from misalign_bench.records import DIMENSIONS, Dimension, Prompt
 
 CACHE = Path(__file__).parent / "cache"
@@ -58,14 +58,14 @@ class Published:
         )
 
 
-def load(path: Path = DATA) -> Published:
+def load(path: Path = DATA, embedder_name: str = EMBEDDER) -> Published:
     """Read the file; identical later rows are left out, every language is kept."""
     prompts = list(ingest(SourceSettings(path=str(path), language=None)).prompts)
     names = cluster_ids(prompts, DeduplicateSettings())
     clusters = [names[prompt.id] for prompt in prompts]
     labels = [prompt.published or () for prompt in prompts]
-    embedder = load_embedder()
-    vectors = _vectors([prompt.text for prompt in prompts], embedder.identity)
+    embedder = load_embedder(embedder_name)
+    vectors = _vectors([prompt.text for prompt in prompts], embedder)
     data = Labelled(
         [prompt.id for prompt in prompts],
         [prompt.text for prompt in prompts],
@@ -83,12 +83,12 @@ def load(path: Path = DATA) -> Published:
     )
 
 
-def _vectors(texts: list[str], identity: str) -> npt.NDArray[np.float32]:
-    digest = hashlib.sha256("\0".join([identity, *texts]).encode()).hexdigest()[:16]
+def _vectors(texts: list[str], embedder: Embedder) -> npt.NDArray[np.float32]:
+    digest = hashlib.sha256("\0".join([embedder.identity, *texts]).encode()).hexdigest()[:16]
     file = CACHE / f"vectors-{digest}.npy"
     if not file.is_file():
         CACHE.mkdir(exist_ok=True)
-        np.save(file, load_embedder().embed(texts))
+        np.save(file, embedder.embed(texts))
     held: npt.NDArray[np.float32] = np.load(file, allow_pickle=False)
     return held
 

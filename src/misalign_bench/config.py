@@ -62,13 +62,15 @@ class ClassifySettings(Settings):
 
     ``delta`` is one threshold, or one per dimension or domain (``dimension`` or
     ``dimension/name``; 0.5 for what is not named). ``head`` is a file that ``misalign-bench fit``
-    wrote. With a ``cascade``, ``method`` is what its ``then`` says.
+    wrote. With a ``cascade``, ``method`` is what its ``then`` says. ``embedder`` ranks the domains
+    for ``yesno`` and comes first in a cascade; for ``embedding`` the role ``classifier`` names it.
     """
 
     method: Literal["embedding", "yesno", "joint", "published"] = "joint"
     delta: float | dict[str, float] = 0.5
     candidates: int = Field(12, ge=1, le=111)
     head: str = ""
+    embedder: str = "embedded/minilm"
     cascade: CascadeSettings | None = None
 
     @model_validator(mode="before")
@@ -159,7 +161,8 @@ class JudgeSettings(Settings):
     ``logprob`` for base models: a plain text without chat template. ``reward`` is for reward
     models, asked by the interface ``reward`` names (``docs/targets.md``).
     ``threshold`` is a fixed probability; None fits one per dimension on the calibration set, of
-    which ``calibration_items`` are used (None: all). A reward's is fitted on the validation split.
+    which ``calibration_items`` are used (None: all), also to choose a framing on where the
+    validation split is too small. A reward's is fitted on the validation split.
     """
 
     method: JudgeMethod = "auto"

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from misalign_bench.config import ClassifySettings, RunSettings
-from misalign_bench.config_model import Settings
+from misalign_bench.config_model import Settings, embedder_names
 from misalign_bench.errors import UserError
 
 LARGEST = 1_000_000
@@ -143,16 +143,29 @@ def parse(table: Any, *, where: str, folder: Path) -> RunSettings:
         # Joined with a folder, an absolute path stays what it is.
         path = str(folder / settings.source.path)
         update["source"] = settings.source.model_copy(update={"path": path})
-    if settings.classify.head:
-        update["classify"] = _head_in(folder, settings.classify)
-    if (written := settings.expand.classify) is not None and written.head:
-        moved = _head_in(folder, written)
+    update["classify"] = _labelling_in(folder, settings.classify)
+    if (written := settings.expand.classify) is not None:
+        moved = _labelling_in(folder, written)
         update["expand"] = settings.expand.model_copy(update={"classify": moved})
+    role = settings.roles.classifier
+    embedder = role.model_copy(update={"model": _embedder_in(folder, role.model)})
+    update["roles"] = settings.roles.model_copy(update={"classifier": embedder})
     return settings.model_copy(update=update)
 
 
-def _head_in(folder: Path, classify: ClassifySettings) -> ClassifySettings:
-    return classify.model_copy(update={"head": str(folder / classify.head)})
+def _labelling_in(folder: Path, classify: ClassifySettings) -> ClassifySettings:
+    update = {"embedder": _embedder_in(folder, classify.embedder)}
+    if classify.head:
+        update["head"] = str(folder / classify.head)
+    return classify.model_copy(update=update)
+
+
+def _embedder_in(folder: Path, name: str) -> str:
+    """The name with the folders of ``onnx/FOLDER`` as seen from here."""
+    return "+".join(
+        f"onnx/{folder / part.removeprefix('onnx/')}" if part.startswith("onnx/") else part
+        for part in embedder_names(name)
+    )
 
 
 def explain(error: ValidationError) -> str:

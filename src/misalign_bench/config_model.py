@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -27,6 +28,18 @@ class PriceSettings(Settings):
     input: float = Field(ge=0)
     output: float = Field(ge=0)
     cached_input: float | None = Field(None, ge=0)
+
+
+_JOIN = re.compile(r"\+(?=embedded/|onnx/)")
+
+
+def embedder_names(name: str) -> list[str]:
+    """Return the names of embedders that one name joins by ``+``.
+
+    >>> embedder_names("embedded/minilm+onnx/models/a+b")
+    ['embedded/minilm', 'onnx/models/a+b']
+    """
+    return _JOIN.split(name)
 
 
 class ModelSettings(Settings):
@@ -65,9 +78,9 @@ class ModelSettings(Settings):
     @classmethod
     def _has_provider(cls, value: str) -> str:
         provider, _, name = value.partition("/")
-        if provider not in ("openai", "embedded", "simulated", "inspect") or not name:
+        if provider not in ("openai", "embedded", "simulated", "inspect", "onnx") or not name:
             raise ValueError(
-                f"unknown model {value!r}: write openai/NAME, embedded/NAME, simulated/BEHAVIOUR"
-                " or inspect/MODEL"
+                f"unknown model {value!r}: write openai/NAME, embedded/NAME, simulated/BEHAVIOUR,"
+                " inspect/MODEL or, to embed, onnx/FOLDER"
             )
         return value

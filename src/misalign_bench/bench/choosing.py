@@ -43,19 +43,25 @@ class Choosing:
         ).hexdigest()
 
 
-def choosing(benched: Sequence[Item], validation: Sequence[Item], source: Source) -> Choosing:
+def choosing(
+    benched: Sequence[Item],
+    validation: Sequence[Item],
+    source: Source,
+    calibration: int | None = None,
+) -> Choosing:
     """The items to choose on.
 
     Args:
         benched: what results are reported on, with clusters named as in ``validation``.
         validation: the items of the validation split.
         source: what the settings ask for.
+        calibration: how many of the calibration set's items stand in for it; all if None.
 
     Raises:
         UserError: the data has no validation split.
     """
     if source == "calibration_set":
-        return Choosing(_shipped(), "calibration_set", "asked for")
+        return Choosing(_shipped(calibration), "calibration_set", "asked for")
     if not validation:
         raise UserError(
             "there is no validation split to choose a framing or a threshold on",
@@ -66,10 +72,10 @@ def choosing(benched: Sequence[Item], validation: Sequence[Item], source: Source
     if len(kept) >= LEAST_ITEMS:
         return Choosing(kept, "validation")
     why = f"{len(kept)} validation items in clusters of their own, fewer than {LEAST_ITEMS}"
-    return Choosing(_shipped(), "calibration_set", why)
+    return Choosing(_shipped(calibration), "calibration_set", why)
 
 
-def _shipped() -> tuple[Item, ...]:
+def _shipped(limit: int | None) -> tuple[Item, ...]:
     """The calibration set as items, each twin a cluster of its own."""
     return tuple(
         Item(
@@ -85,5 +91,5 @@ def _shipped() -> tuple[Item, ...]:
             violated={one.dimension: one.violates},
             domains=(f"{one.dimension}/{one.domain}",),
         )
-        for one in calibration_items()
+        for one in calibration_items(limit)
     )

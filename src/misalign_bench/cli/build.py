@@ -17,6 +17,7 @@ from misalign_bench.cli.running import (
     budget_of,
     changed,
     dumped,
+    embedders,
     fetch_weights,
     with_clients,
 )
@@ -102,10 +103,7 @@ def build_into(
     from misalign_bench.report.card import describe
 
     models = bound_models(settings)
-    names = [model.model for model in models]
-    if any(one.embeds for one in settings.labelling):
-        names.append("embedded/minilm")
-    fetch_weights(names, arguments.quiet)
+    fetch_weights([*(model.model for model in models), *embedders(settings)], arguments.quiet)
     with RunFolder.open(out, command=argv(), settings_dump=dumped(settings)) as folder:
         folder.manifest.describe(
             seeds={"run": settings.seed},

@@ -47,7 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model",
         metavar="MODEL",
-        help="provider/name for yesno and joint (embedding: embedded/minilm)",
+        help="provider/name for yesno and joint; for embedding an embedding model "
+        "(default: embedded/minilm)",
     )
     _add_labelling_arguments(parser)
     parser.add_argument("--out", type=Path, metavar="FILE", help="a .parquet or .csv file to write")
@@ -66,6 +67,13 @@ def _add_labelling_arguments(parser: argparse.ArgumentParser) -> None:
     """What refines a method, and where labels begin."""
     parser.add_argument(
         "--head", default="", metavar="HEAD", help="a file that fit wrote: for embedding, yesno"
+    )
+    parser.add_argument(
+        "--embedder",
+        default="embedded/minilm",
+        metavar="MODEL",
+        help="ranks for yesno and comes first in a cascade: embedded/minilm, onnx/FOLDER, or both "
+        "joined by + (default: %(default)s)",
     )
     parser.add_argument(
         "--delta",
@@ -129,7 +137,6 @@ def _settings(arguments: argparse.Namespace) -> tuple[ClassifySettings, ModelSet
     """The command line as checked settings: of the step, the model and the source."""
     from pydantic import ValidationError
 
-    from misalign_bench.build.classify.classify import EMBEDDER
     from misalign_bench.config import ClassifySettings
     from misalign_bench.config_file import explain
     from misalign_bench.config_model import ModelSettings
@@ -146,6 +153,7 @@ def _settings(arguments: argparse.Namespace) -> tuple[ClassifySettings, ModelSet
         "method": arguments.method,
         "candidates": arguments.candidates,
         "head": arguments.head,
+        "embedder": arguments.embedder,
         "delta": _delta(arguments),
     }
     if arguments.unsure:
@@ -153,7 +161,7 @@ def _settings(arguments: argparse.Namespace) -> tuple[ClassifySettings, ModelSet
     try:
         return (
             ClassifySettings.model_validate(classify),
-            ModelSettings.model_validate(arguments.model or EMBEDDER),
+            ModelSettings.model_validate(arguments.model or arguments.embedder),
             source_of(arguments),
         )
     except ValidationError as error:
@@ -180,10 +188,9 @@ def _classify(
     progress: Progress,
 ) -> tuple[list[Classified], dict[str, Any]]:
     """All results in order, and what the classifier says about itself."""
-    from misalign_bench.build.classify.classify import EMBEDDER, make_classifier
+    from misalign_bench.build.classify.classify import make_classifier
 
-    embeds = settings.method in ("embedding", "yesno") or settings.cascade is not None
-    names = [EMBEDDER] if embeds else []
+    names = [settings.embedder] if settings.embeds and settings.method != "embedding" else []
     fetch_weights([*names, model.model] if settings.method != "published" else [], arguments.quiet)
 
     async def work(classifier: Classifier) -> tuple[list[Classified], dict[str, Any]]:

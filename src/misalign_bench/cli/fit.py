@@ -37,7 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model",
         default="embedded/minilm",
-        help="the embedding model (default: %(default)s)",
+        help="the embedding model: embedded/minilm, onnx/FOLDER, or both joined by + "
+        "(default: %(default)s)",
     )
     parser.add_argument(
         "--seed", type=int, default=0, help="of folds and order of prompts (default: 0)"

@@ -43,13 +43,14 @@ def choosing_for(
     rewards = any(settings.judge_of(target).method == "reward" for target in settings.targets)
     if not settings.framings and not rewards:
         return None
+    calibration = settings.judge.calibration_items
     if settings.choose_on == "calibration_set":
-        return choosing((), (), settings.choose_on)
+        return choosing((), (), settings.choose_on, calibration)
     suite = load_suite(dataset, tuple(dict.fromkeys((*settings.splits, "validation"))))
     validation = [item for item in suite.items if item.split == "validation"]
     benched = [item for item in suite.items if not item.split or item.split in settings.splits]
     most = None if limit is None else max(limit, 2 * LEAST_ITEMS)
-    return choosing(benched, limited(validation, most, seed), settings.choose_on)
+    return choosing(benched, limited(validation, most, seed), settings.choose_on, calibration)
 
 
 async def measured(

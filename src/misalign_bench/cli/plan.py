@@ -62,14 +62,12 @@ def run(arguments: argparse.Namespace) -> int:
 
 def planned(settings: RunSettings, arguments: argparse.Namespace) -> Plan:
     """The plan, with the journal of the run folder if there is one."""
-    from misalign_bench.build.classify.classify import EMBEDDER
     from misalign_bench.build.plan import plan
-    from misalign_bench.cli.running import fetch_weights
+    from misalign_bench.cli.running import embedders, fetch_weights
     from misalign_bench.journal.folder import JOURNAL
     from misalign_bench.journal.store import Journal
 
-    if any(one.embeds for one in settings.labelling):
-        fetch_weights([EMBEDDER], quiet=arguments.json)
+    fetch_weights(embedders(settings), quiet=arguments.json)
     options = {
         "no_new_draws": arguments.no_new_draws,
         "accept_failures": arguments.accept_failures,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from misalign_bench.build.roles import Clients
-    from misalign_bench.config import BudgetSettings
+    from misalign_bench.config import BudgetSettings, RunSettings
     from misalign_bench.config_model import ModelSettings, Settings
     from misalign_bench.journal.folder import RunFolder
     from misalign_bench.llm.model import Usage
@@ -72,14 +72,24 @@ def fetch_weights(names: Iterable[str], quiet: bool) -> None:
         OutsideWorld: no source has them.
     """
     from misalign_bench.cli.weights import fetch
+    from misalign_bench.config_model import embedder_names
     from misalign_bench.llm import weights
 
-    for name in dict.fromkeys(names):
+    for name in dict.fromkeys(part for joined in names for part in embedder_names(joined)):
         short = name.removeprefix("embedded/").partition("?")[0]
         if not name.startswith("embedded/") or short.endswith(".gguf"):
             continue
         if weights.cached(short) is None:
             fetch(short, quiet=quiet)
+
+
+def embedders(settings: RunSettings) -> list[str]:
+    """Return what embeds in this run: to classify, to rank, or first in a cascade."""
+    return [
+        settings.roles.classifier.model if one.method == "embedding" else one.embedder
+        for one in settings.labelling
+        if one.embeds
+    ]
 
 
 def with_clients(

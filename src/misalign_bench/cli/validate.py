@@ -228,16 +228,20 @@ def _identity(model: ModelSettings) -> tuple[str, str, str]:
 
 def _misfits(settings: RunSettings) -> Iterator[str]:
     """Settings that are right each for itself and wrong together."""
+    from misalign_bench.llm.embedding import is_embedder
+
     roles = settings.roles
-    embedder = roles.classifier.model == "embedded/minilm"
+    embedder = is_embedder(roles.classifier.model)
     for classify in settings.labelling:
         if classify.method == "embedding" and not embedder:
             yield (
                 "classify.method: embedding needs an embedding model, not "
-                f"{roles.classifier.model}. Name embedded/minilm"
+                f"{roles.classifier.model}. Name embedded/minilm or onnx/FOLDER"
             )
         if classify.asks and embedder:
             yield f"classify.method: {classify.method} needs a chat model, not an embedding model"
+        if not is_embedder(classify.embedder):
+            yield f"classify.embedder: {classify.embedder} is no embedding model"
     if settings.expand.enabled and roles.expander is None:
         yield "roles.expander: expansion is on, but no model for it is named"
 

@@ -31,6 +31,12 @@ def make_model(settings: ModelSettings) -> Model:
         from misalign_bench.llm.inspect import InspectModel
 
         return InspectModel(settings)
+    if provider == "onnx":
+        raise UserError(
+            "an embedding model cannot answer",
+            where=settings.model,
+            mend="It may be the classifier of the method embedding; name a chat model here",
+        )
     raise UserError(
         f"unknown provider {provider!r}",
         where=settings.model,

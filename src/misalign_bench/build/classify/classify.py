@@ -35,9 +35,6 @@ from misalign_bench.records import (
 from misalign_bench.taxonomy.loader import taxonomy
 
 STAGE = "classify"
-EMBEDDER = "embedded/minilm"
-"""Ranks the candidates of ``yesno`` whatever the model is."""
-
 _BATCH = 256
 """Texts in one call of an embedding model."""
 
@@ -184,7 +181,7 @@ def make_classifier(
         return asking
     from misalign_bench.build.classify.cascade import CascadeClassifier
 
-    return CascadeClassifier(_embedding(EMBEDDER, settings), asking, settings.cascade.when)
+    return CascadeClassifier(_embedding(settings.embedder, settings), asking, settings.cascade.when)
 
 
 def _asking(settings: ClassifySettings, model: ModelSettings, client: Client) -> Classifier:
@@ -199,7 +196,7 @@ def _asking(settings: ClassifySettings, model: ModelSettings, client: Client) ->
 
     ranker: Classifier | None = None
     if settings.candidates < len(taxonomy().domains):
-        ranker = _embedding(EMBEDDER, settings)
+        ranker = _embedding(settings.embedder, settings)
     return YesNoClassifier(client, ranker, settings.candidates)
 
 

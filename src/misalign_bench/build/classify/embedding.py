@@ -28,9 +28,9 @@ from typing import Any
 import numpy as np
 
 from misalign_bench.build.classify import prototypes
-from misalign_bench.build.classify.classify import EMBEDDER, Classified, in_batches
+from misalign_bench.build.classify.classify import Classified, in_batches
 from misalign_bench.build.classify.reliability import diagrams
-from misalign_bench.llm.embedding import Embedder, load_embedder
+from misalign_bench.llm.embedding import EMBEDDER, Embedder, load_embedder
 from misalign_bench.records import DIMENSIONS, Prompt
 from misalign_bench.taxonomy.loader import Domain, taxonomy
 

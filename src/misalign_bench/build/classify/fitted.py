@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from misalign_bench.build.classify.classify import EMBEDDER, Classified, in_batches
+from misalign_bench.build.classify.classify import Classified, in_batches
 from misalign_bench.build.classify.head import Head, load
 from misalign_bench.build.ingest import content_id
 from misalign_bench.errors import UserError
-from misalign_bench.llm.embedding import Embedder, load_embedder
+from misalign_bench.llm.embedding import EMBEDDER, Embedder, load_embedder
 from misalign_bench.records import DIMENSIONS, Prompt
 from misalign_bench.taxonomy.loader import taxonomy
 
