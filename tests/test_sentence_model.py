@@ -8,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
+from builds import CONFIGURATION, data_set
 from misalign_bench.build.classify.embedding import labelled_prompts
 from misalign_bench.cli.main import main
 from misalign_bench.errors import OutsideWorld, UserError
@@ -103,6 +105,21 @@ def test_joined_vectors_have_length_one_and_the_mean_cosine(folder: Path) -> Non
 )
 def test_names_of_embedders_are_told_from_names_of_chat_models(name: str, is_one: bool) -> None:
     assert is_embedder(name) is is_one
+
+
+def test_a_data_set_names_no_path_of_its_embedder(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "prompts.csv").write_text("prompt\nHow do I greet an elder politely in Japan?\n")
+    simulated = {"generators": ["simulated/generator"], "evaluator": "simulated/judge"}
+    table = {**CONFIGURATION, "classify": {"method": "embedding", "delta": 0.1}}
+    config = tmp_path / "run.yaml"
+    config.write_text(
+        yaml.safe_dump({**table, "roles": simulated | {"classifier": "onnx/my+model"}})
+    )
+    out = tmp_path / "savacu"
+    assert main(["build", str(config), "--out", str(out), "--quiet"]) == 0
+    files = data_set(out)
+    assert b"onnx/my+model" in files["README.md"]
+    assert not any(str(tmp_path).encode() in held for held in files.values())
 
 
 def test_an_embedder_is_refused_where_an_answer_is_needed(

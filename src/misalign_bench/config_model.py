@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import PurePath
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -40,6 +41,18 @@ def embedder_names(name: str) -> list[str]:
     ['embedded/minilm', 'onnx/models/a+b']
     """
     return _JOIN.split(name)
+
+
+def named_without_folders(name: str) -> str:
+    """Return the name with the last part of each embedder's folder only: no file names a path.
+
+    >>> named_without_folders("embedded/minilm+onnx//models/mpnet")
+    'embedded/minilm+onnx/mpnet'
+    """
+    return "+".join(
+        f"onnx/{PurePath(part).name}" if part.startswith("onnx/") else part
+        for part in embedder_names(name)
+    )
 
 
 class ModelSettings(Settings):

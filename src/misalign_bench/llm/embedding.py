@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from misalign_bench.config_model import embedder_names
+from misalign_bench.config_model import embedder_names, named_without_folders
 from misalign_bench.errors import UserError
 from misalign_bench.llm import weights
 from misalign_bench.llm.sentence_model import SentenceFiles, SentenceModel, read_folder
@@ -64,8 +64,7 @@ def load_embedder(
 def _one(name: str, threads: int, progress: Progress | None) -> SentenceModel:
     kind, _, path = name.partition("/")
     if kind == "onnx" and path:
-        folder = Path(path)
-        return SentenceModel(f"onnx/{folder.name}", read_folder(folder), threads)
+        return SentenceModel(named_without_folders(name), read_folder(Path(path)), threads)
     if name != EMBEDDER:
         raise UserError(f"there is no embedder '{name}'", mend="Use embedded/minilm or onnx/FOLDER")
     digest = "+".join(file.sha256 for file in weights.find("minilm").files)

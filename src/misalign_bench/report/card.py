@@ -20,7 +20,7 @@ from misalign_bench.build.export import Summary
 from misalign_bench.build.export_rows import CANARY, CONFIGURATIONS, is_simulated
 from misalign_bench.build.statistics_table import COLUMNS
 from misalign_bench.config import RunSettings
-from misalign_bench.config_model import ModelSettings
+from misalign_bench.config_model import ModelSettings, named_without_folders
 from misalign_bench.errors import UserError
 from misalign_bench.records import DIMENSIONS, SPLITS, Answer, Pair
 from misalign_bench.report.card_croissant import croissant
@@ -213,7 +213,11 @@ def _roles(settings: RunSettings) -> list[tuple[str, str, str]]:
         *(("generator", model) for model in roles.generators),
         ("evaluator", roles.evaluator),
     ]
-    return [(role, model.model, _licence(model)) for role, model in held if model is not None]
+    return [
+        (role, named_without_folders(model.model), _licence(model))
+        for role, model in held
+        if model is not None
+    ]
 
 
 def _labels(settings: RunSettings) -> bool:
