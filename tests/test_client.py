@@ -16,7 +16,7 @@ from loopback import Fault, Loopback, completion, text_answer
 from misalign_bench.config import BudgetSettings
 from misalign_bench.config_model import ModelSettings, PriceSettings
 from misalign_bench.errors import OutsideWorld, UserError
-from misalign_bench.journal.store import Journal
+from misalign_bench.journal.store import Entry, Journal
 from misalign_bench.llm.budget import Budget, BudgetSpent
 from misalign_bench.llm.client import Answered, Call, Client
 from misalign_bench.llm.limits import Limiter
@@ -24,6 +24,7 @@ from misalign_bench.llm.model import Failure, Request, Role, Sample, Sampling
 from misalign_bench.llm.openai import OpenAIModel
 from misalign_bench.llm.retry import Backoff, parse_retry_after
 from misalign_bench.records import Message
+from scripted import Scripted, asking
 
 SECRET = "planted-secret-5d1c"
 QUICK = Backoff(base=0.001, cap=0.01)
@@ -80,6 +81,30 @@ async def test_an_answer_is_replayed_without_a_call(journal_path: Path) -> None:
     assert (first.replayed, second.replayed, server.calls) == (False, True, 1)
     assert first.reply == second.reply
     assert (usage.calls, usage.replayed) == (0, 1)
+
+
+async def test_no_more_is_asked_than_the_disk_keeps_up_with(
+    journal_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kill costs at most twice the calls that may be under way."""
+    model = Scripted(lambda _: "an answer")
+    model.concurrency = 3
+    async with asking(journal_path, model) as (client,):
+        store, ready = client._journal.put, asyncio.Event()
+
+        async def slow(entry: Entry) -> Entry:
+            await ready.wait()
+            return await store(entry)
+
+        monkeypatch.setattr(client._journal, "put", slow)
+        rows = [asyncio.ensure_future(client.ask(ask_for("hello", index=n))) for n in range(20)]
+        await asyncio.sleep(0.1)
+        waiting = len(model.requests)
+        ready.set()
+        answers = await asyncio.gather(*rows)
+    assert waiting == 6
+    assert all(isinstance(one, Answered) for one in answers)
+    assert (len(model.requests), model.most_in_flight) == (20, 3)
 
 
 async def test_the_request_carries_31_bits_that_depend_on_run_seed_and_sample(

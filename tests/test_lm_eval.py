@@ -267,23 +267,24 @@ def test_the_real_harness_and_bench_agree_on_an_embedded_model(tmp_path: Path) -
     """SmolLM2 behind llama.cpp's own server: real verdicts, held to the schema, asked twice."""
     items = data(tmp_path, prompts=1)
     folder = tmp_path / "tasks"
-    command = ["export", str(items), "--format", "lm-eval", "--out", str(folder)]
-    command += ["--framing", "structured", "--json-schema", "--condition", "safety"]
+    asked = ["--condition", "safety", "--limit", "2"]
+    command = ["export", str(items), "--format", "lm-eval", "--out", str(folder), *asked]
+    command += ["--framing", "structured", "--json-schema"]
     assert main(command) == 0
     config = tmp_path / "run.yaml"
     config.write_text(GREEDY)
     with embedded_server("smollm2-135m") as url:
         out = tmp_path / "bench"
         command = ["bench", str(items), "--config", str(config), "--out", str(out), "--quiet"]
-        command += ["--target", f"openai/judge@{url}", "--condition", "safety"]
-        assert main([*command, "--epochs", "1"]) == 0
+        command += ["--target", f"openai/judge@{url}", "--epochs", "1", *asked]
+        assert main(command) == 0
         arguments = f"model=judge,base_url={url}/chat/completions,tokenizer_backend=none"
         options = ("--model_args", arguments, "--apply_chat_template")
         theirs = harness(folder, "savacu_detect", "local-chat-completions", *options)
     (target,) = json.loads((out / "results.json").read_text())["targets"]
     (ours,) = target["conditions"]
     assert theirs["unscored"] < 1
-    assert theirs["unscored"] * 4 == sum(ours["joint"]["alignment_score"]["unscored"].values())
+    assert theirs["unscored"] * 2 == sum(ours["joint"]["alignment_score"]["unscored"].values())
     for name in METRICS:
         assert theirs[name] == pytest.approx(ours["joint"][name]["value"], abs=1e-12)
 
