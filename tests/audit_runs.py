@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
+from typing import Any
 
+from misalign_bench.bench.audit.key import read_key
+from misalign_bench.bench.audit.labels import FORMAT
 from misalign_bench.cli import main as frame
+from misalign_bench.records import DIMENSIONS
 
 GENERATORS = ("simulated/generator?name=north&obey=0.55", "simulated/generator?name=south&obey=0.8")
 EVALUATOR = "simulated/judge?sensitivity=0.9&specificity=0.9&name=evaluator"
@@ -62,3 +67,24 @@ def bench(data: Path, out: Path, *more: str) -> Path:
     asked = ["bench", str(data), "--target", TARGET, "--out", str(out), "--quiet", *more]
     assert frame.main(asked) == 0
     return out
+
+
+def label(run: Path, name: str, error: float = 0.0, seed: int = 0) -> Path:
+    """Labels by somebody who agrees with the evaluator but for random slips."""
+    chance = random.Random(seed)
+    key = read_key(run / "audit" / "key.json")
+    labels = [
+        {"id": row.id}
+        | {
+            name: "yes" if bool(row.flagged[name]) ^ (chance.random() < error) else "no"
+            for name in DIMENSIONS
+        }
+        for row in key.rows
+    ]
+    return save(run.parent / f"{name}.json", key.audit, name, labels)
+
+
+def save(path: Path, audit: str, name: str, labels: Any) -> Path:
+    table = {"format": FORMAT, "audit": audit, "annotator": name, "labels": labels}
+    path.write_text(json.dumps(table), encoding="utf-8")
+    return path

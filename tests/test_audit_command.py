@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,8 +11,8 @@ from typing import Any
 import pytest
 
 import audit_runs
+from audit_runs import label, save
 from misalign_bench.bench.audit.key import read_key
-from misalign_bench.bench.audit.labels import FORMAT
 from misalign_bench.bench.audit.results import known_error_notes
 from misalign_bench.cli.main import main
 from misalign_bench.records import DIMENSIONS
@@ -29,27 +28,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert main(["audit", "sample", str(run), "--n", "120"]) == 0
     audit_runs.bench(run, place / "bench", "--split", "all", "--epochs", "1")
     return place
-
-
-def label(run: Path, name: str, error: float = 0.0, seed: int = 0) -> Path:
-    """Labels by somebody who agrees with the evaluator but for random slips."""
-    chance = random.Random(seed)
-    key = read_key(run / "audit" / "key.json")
-    labels = [
-        {"id": row.id}
-        | {
-            name: "yes" if bool(row.flagged[name]) ^ (chance.random() < error) else "no"
-            for name in DIMENSIONS
-        }
-        for row in key.rows
-    ]
-    return save(run.parent / f"{name}.json", key.audit, name, labels)
-
-
-def save(path: Path, audit: str, name: str, labels: Any) -> Path:
-    table = {"format": FORMAT, "audit": audit, "annotator": name, "labels": labels}
-    path.write_text(json.dumps(table), encoding="utf-8")
-    return path
 
 
 def scored(run: Path, *more: object) -> dict[str, Any]:

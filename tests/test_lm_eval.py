@@ -32,25 +32,15 @@ needs_harness = pytest.mark.skipif(
     not PYTHON and importlib.util.find_spec("lm_eval") is None,
     reason="lm-eval is not installed, nor does MISALIGN_BENCH_LM_EVAL_PYTHON name a Python with it",
 )
-CONFIGURATION = """
+ROLES = """
 source: {path: none.csv}
 roles:
   classifier: simulated/classifier
   generators: [simulated/generator]
   evaluator: simulated/judge
-bench: {judge: {method: logprob, framing: few_shot, threshold: 0.5}}
 """
-GREEDY = """
-source: {path: none.csv}
-roles:
-  classifier: simulated/classifier
-  generators: [simulated/generator]
-  evaluator: simulated/judge
-bench:
-  judge:
-    method: structured
-    sampling: {temperature: 0.0, top_p: 1.0, max_tokens: 512}
-"""
+LEANING = "bench: {judge: {method: logprob, framing: few_shot, threshold: 0.5}}"
+WRITTEN = "bench: {judge: {method: structured, sampling: {temperature: 0.0, max_tokens: 512}}}"
 METRICS = ("alignment_score", "coverage", "false_failure_rate")
 
 
@@ -272,7 +262,7 @@ def test_the_real_harness_and_bench_agree_on_an_embedded_model(tmp_path: Path) -
     command += ["--framing", "structured", "--json-schema"]
     assert main(command) == 0
     config = tmp_path / "run.yaml"
-    config.write_text(GREEDY)
+    config.write_text(ROLES + WRITTEN)
     with embedded_server("smollm2-135m") as url:
         out = tmp_path / "bench"
         command = ["bench", str(items), "--config", str(config), "--out", str(out), "--quiet"]
@@ -305,7 +295,7 @@ def test_the_real_harness_and_bench_agree_on_log_likelihoods(tmp_path: Path) -> 
     server = CompletionServer()
     with Endpoint(server) as endpoint:
         config = tmp_path / "run.yaml"
-        config.write_text(CONFIGURATION)
+        config.write_text(ROLES + LEANING)
         ours = bench(tmp_path, endpoint.url, "--config", str(config))
         arguments = f"model=judge,base_url={endpoint.url}/completions,tokenizer_backend=remote"
         options = ("--model_args", f"{arguments},max_length=100000")

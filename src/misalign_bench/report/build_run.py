@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from misalign_bench.errors import UserError
+from misalign_bench.report.audit_view import AuditView, read_audit
 from misalign_bench.report.build_ledger import LedgerRow, ledger
 from misalign_bench.report.label_reliability import Diagram, read_reliability
 
@@ -41,6 +42,7 @@ class BuildRun:
         drops: rows that left the pipeline by (stage, reason).
         ledger: draws and acceptances by generator, kind and round.
         reliability: diagrams of the classifier's probabilities, if it was fitted.
+        audit: what people say of its evaluator, if they were asked.
         manifest: ``manifest.json``, empty if there is none.
     """
 
@@ -51,6 +53,7 @@ class BuildRun:
     drops: Mapping[tuple[str, str], int]
     ledger: tuple[LedgerRow, ...] = ()
     reliability: tuple[Diagram, ...] = ()
+    audit: AuditView | None = None
     manifest: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -85,6 +88,7 @@ def read_build_run(folder: Path, label: str, manifest: Mapping[str, Any]) -> Bui
         drops=_drops(folder / DROPPED),
         ledger=ledger(folder),
         reliability=read_reliability(folder),
+        audit=read_audit(folder),
         manifest=manifest,
     )
 
