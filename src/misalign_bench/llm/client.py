@@ -97,8 +97,6 @@ class Client:
         # A provider that gains from more calls than it starts with says so by this attribute.
         cap = int(getattr(model, "concurrency_cap", model.concurrency))
         self.limiter = Limiter(model.concurrency, cap)
-        # What a kill can cost: calls under way, and answers that wait for a disk that is slow.
-        self._unstored = asyncio.Semaphore(2 * self.limiter.cap)
         self._in_flight: dict[str, asyncio.Task[Answered | Failure]] = {}
         self._sending: set[str] = set()
         self._served: set[str] = set()
@@ -185,12 +183,7 @@ class Client:
             raise
 
     async def _attempt(self, asked: Keyed) -> Answered | Failure:
-        """Send once and store what came, where not too much waits to be stored."""
-        async with self._unstored:
-            return await self._send_and_store(asked)
-
-    async def _send_and_store(self, asked: Keyed) -> Answered | Failure:
-        """Send under limiter and budget; store what came."""
+        """Send once, under limiter and budget; store what came."""
         outcome: Outcome = "other"
         started = await self.limiter.acquire()
         try:
@@ -208,7 +201,7 @@ class Client:
                 elif said.kind in _BROKEN:
                     outcome = "failed"
         finally:
-            self.limiter.release(outcome, started)
+            self.limiter.release(outcome, started, stored=False)
             if outcome != "answered":
                 self._sending.discard(asked.key)
         if isinstance(said, Failure):
@@ -216,6 +209,7 @@ class Client:
         try:
             return await self._store(asked, said, latency)
         finally:
+            self.limiter.stored()
             self._sending.discard(asked.key)
 
     async def _send(self, asked: Keyed) -> Reply | Failure:

@@ -5,6 +5,8 @@ one slot at first and by twice as many after each window (as many answers as slo
 Each call that the server was too busy for takes one slot away, down to half within one cool-down.
 After a step that failed it waits longer before the next, so that a server at its limit refuses few
 calls. When nothing is answered any more, one call at a time asks whether the server is back.
+Answers that wait for a slow disk count too: with the calls under way they are at most twice the
+limit, so that a kill costs no more.
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ class Limiter:
         self.cap = max(self.limit, cap)
         self._cool_down = cool_down
         self._in_flight = 0
+        self._unstored = 0
         self._answered = 0
         self._step, self._patience, self._probing = 1, 1, False
         self._silence = 0
@@ -57,9 +60,16 @@ class Limiter:
             self._in_flight += 1
         return _now()
 
-    def release(self, outcome: Outcome, started: float) -> None:
-        """Give the slot back and learn from how the call ended."""
+    def release(self, outcome: Outcome, started: float, *, stored: bool = True) -> None:
+        """Give the slot back and learn from how the call ended.
+
+        Args:
+            outcome: what became of it.
+            started: when it began, as ``acquire`` said.
+            stored: False for an answer that has yet to be stored; ``stored()`` says when it is.
+        """
         if outcome == "answered":
+            self._unstored += not stored
             self._silence = 0
             if self._in_flight >= self.limit:
                 self._grow()
@@ -70,6 +80,11 @@ class Limiter:
             if self._silence >= max(_SHORTEST_SILENCE, 4 * self.limit):
                 self._listen()
         self._give_back()
+
+    def stored(self) -> None:
+        """An answer that was released unstored is stored, or lost."""
+        self._unstored -= 1
+        self._wake()
 
     def pause(self, seconds: float) -> None:
         """Start nothing for a while: what a server asked of one call holds for all of them."""
@@ -105,7 +120,8 @@ class Limiter:
         self.pause(self._cool_down)
 
     def _free(self) -> bool:
-        return self._in_flight < self.limit and _now() >= self._resume_at
+        room = self._in_flight < self.limit and self._in_flight + self._unstored < 2 * self.limit
+        return room and _now() >= self._resume_at
 
     def _give_back(self) -> None:
         self._in_flight -= 1
