@@ -16,6 +16,10 @@ def main() -> None:
     found = json.loads(RESULTS.read_text())
     for name, rows in (
         ("one label", _one_label(found["one_label"])),
+        *(
+            (f"embedder {name}", _embedder(held))
+            for name, held in found.get("embedders", {}).items()
+        ),
         ("all labels", _all_labels(found["all_labels"])),
         ("ranking", _ranking(found["recall_of_ranking"])),
         ("calibration", _calibration(found["calibration"])),
@@ -57,6 +61,22 @@ def _one_label(found: dict[str, Any]) -> list[str]:
             ),
         ]
     )
+    return _table(("micro-F1", *DIMENSIONS), rows)
+
+
+def _embedder(found: dict[str, Any]) -> list[str]:
+    """Heads and regressions on other sentence vectors; ``shipped`` are those of MiniLM."""
+    rows: list[list[Any]] = []
+    for method in ("regression, shipped", "regression, other", "head, other"):
+        cells = []
+        for name in DIMENSIONS:
+            each = " ".join(f"{value:.3f}" for value in found[method][name])
+            cells.append(f"{_mean(found[method][name]):.3f} ({each})")
+        rows.append([method, *cells])
+    for against in ("gain over regression, shipped", "gain over regression, other"):
+        held = [found[against][name] for name in DIMENSIONS]
+        gains = [f"{mean:+.3f} [{low:.3f}, {high:.3f}]" for mean, low, high in held]
+        rows.append([against, *gains])
     return _table(("micro-F1", *DIMENSIONS), rows)
 
 
