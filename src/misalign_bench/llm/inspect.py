@@ -110,7 +110,8 @@ def _load(model: str, base_url: str, cap: int) -> Any:
         ) from None
     config = GenerateConfig(max_retries=0, max_connections=cap)
     # Without a usage of its own the mock model counts tokens by a file that it downloads.
-    extra = {"custom_outputs": _mock_output} if model.startswith("mockllm/") else {}
+    mock = model.startswith("mockllm/")
+    extra: dict[str, Any] = {"custom_outputs": _mock_output} if mock else {}
     try:
         return get_model(model, config=config, base_url=base_url or None, memoize=False, **extra)
     except Exception as error:  # a missing key, a missing package, an unknown provider
