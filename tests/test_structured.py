@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from misalign_bench.llm.structured import parse
@@ -112,7 +112,16 @@ def test_strict_json_comes_back_as_it_is(value: dict[str, Any]) -> None:
 
 @given(objects, st.text(st.characters(exclude_characters="{}[]<>", exclude_categories=["Cs"])))
 def test_prose_around_an_object_changes_nothing(value: dict[str, Any], prose: str) -> None:
-    assert parse(f"{prose} {json.dumps(value)} {prose}", {}) == value
+    answer = f"{prose} {json.dumps(value)} {prose}"
+    # Two quotation marks around an object without any make the whole answer a JSON string.
+    assume(not (prose.strip() == '"' and value == {}))
+    assert parse(answer, {}) == value
+
+
+def test_an_answer_that_is_a_string_as_a_whole_holds_no_object() -> None:
+    said = parse('" {} "', {})
+    assert isinstance(said, Unscored)
+    assert (said.reason, said.detail) == (Reason.SCHEMA, "a str where an object was asked for")
 
 
 @given(objects, objects)
