@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,6 +15,10 @@ from misalign_bench.build.readers import read_rows
 from misalign_bench.cli.main import main
 from misalign_bench.config import SourceSettings
 from misalign_bench.errors import OutsideWorld, UserError
+from misalign_bench.journal.manifest import read_manifest
+from misalign_bench.report.audit_view import read_audit
+from misalign_bench.report.bench_run import read_bench_run
+from misalign_bench.report.label_reliability import read_reliability
 
 BROKEN = [
     ("a.csv", b"", "is empty"),
@@ -28,6 +33,7 @@ BROKEN = [
     ("a.txt", b"\xff\xfeO\x00n\x00e\x00", "is not UTF-8 (line 1, byte 0 of the file)"),
     ("a.jsonl", b'{"prompt": "a"}\n{"prompt": \n', "line 2 is not JSON"),
     ("a.jsonl", b"[" * 100_000, "line 1 is not JSON"),
+    ("a.csv", b"prompt,labels\nOne egg," + b"[" * 100_000 + b"\n", "'labels' is no list of labels"),
     ("a.jsonl", b'["One egg"]\n', "line 1 is not a JSON object"),
     ("a.csv", b"prompt\na\0b\n", "line 2 holds a NUL byte"),
     ("a.txt", b"One egg\n\0\0\0\n", "line 2 holds a NUL byte"),
@@ -118,6 +124,26 @@ def test_a_hub_data_set_is_read_like_a_file(
     found = ingest(SourceSettings(dataset="us/eggs", dataset_split="validation", limit=1))
     assert [(one.text, one.source) for one in found.prompts] == [("One egg", "us/eggs")]
     assert asked == [("us/eggs", "validation")]
+
+
+@pytest.mark.parametrize(
+    ("name", "read"),
+    [
+        ("manifest.json", read_manifest),
+        ("audit/audit.json", read_audit),
+        ("evidence.json", read_reliability),
+        ("results.json", lambda folder: read_bench_run(folder, "a", {})),
+    ],
+)
+def test_a_file_of_a_run_nested_without_end_is_one_line(
+    name: str, read: Callable[[Path], object], tmp_path: Path
+) -> None:
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_bytes(b'{"a": ' + b"[" * 100_000)
+    with pytest.raises(UserError) as refusal:
+        read(tmp_path)
+    assert Path(name).name in str(refusal.value)
+    assert "\n" not in str(refusal.value)
 
 
 @pytest.mark.parametrize("command", ["stats", "validate"])

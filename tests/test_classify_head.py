@@ -281,6 +281,14 @@ def rewritten(file: Path, path: Path, **changes: Any) -> Path:
     return path
 
 
+def straight(temperature: float) -> dict[str, Any]:
+    return {"kind": "temperature", "temperature": temperature, "shift": 0.0}
+
+
+def curve(*found: float) -> dict[str, Any]:
+    return {"kind": "isotonic", "given": [0.2, 0.8], "found": list(found)}
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -288,6 +296,12 @@ def rewritten(file: Path, path: Path, **changes: Any) -> Path:
         ({"taxonomy": "another"}, "another taxonomy"),
         ({"scaling": {}}, "manifest cannot be read"),
         ({"delta": {"safety": 2, "value": 0.5, "culture": 0.5}}, "do not fit together"),
+        ({"delta": {"safety": 10**400, "value": 0.5, "culture": 0.5}}, "manifest cannot be read"),
+        ({"embedder": {"identity": True}}, "manifest cannot be read"),
+        ({"scaling": dict.fromkeys(DIMENSIONS, straight(float("nan")))}, "manifest cannot be read"),
+        ({"scaling": dict.fromkeys(DIMENSIONS, straight(0.0))}, "manifest cannot be read"),
+        ({"scaling": dict.fromkeys(DIMENSIONS, curve(0.9, 0.1))}, "manifest cannot be read"),
+        ({"scaling": dict.fromkeys(DIMENSIONS, curve(0.1, 1.2))}, "manifest cannot be read"),
     ],
 )
 def test_a_head_with_another_manifest_is_refused(
@@ -304,6 +318,27 @@ def test_arrays_that_do_not_fit_are_refused(file: Path, tmp_path: Path) -> None:
         load(rewritten(file, tmp_path / "a.npz", bias=np.zeros(3, np.float32)))
     with pytest.raises(UserError, match="not float16"):
         load(rewritten(file, tmp_path / "b.npz", dense=np.zeros((3, 3), np.float64)))
+
+
+def test_arrays_whose_numbers_would_give_no_probability_are_refused(
+    head: Head, file: Path, tmp_path: Path
+) -> None:
+    terms, weights = head.features.terms.hashes, head.features.terms.weights
+    for changes in (
+        {"term_weights": np.full_like(weights, np.nan)},
+        {"term_weights": np.full_like(weights, 3e38)},
+        {"terms": terms[::-1]},
+        {"seen": head.seen[::-1]},
+        {"out_of_fold": head.out_of_fold + np.uint16(10_001)},
+    ):
+        with pytest.raises(UserError, match="do not fit together"):
+            load(rewritten(file, tmp_path / "other.npz", **changes))
+
+
+def test_a_manifest_nested_without_end_is_refused(file: Path, tmp_path: Path) -> None:
+    deep = np.frombuffer(b"[" * 100_000, np.uint8)
+    with pytest.raises(UserError, match="manifest cannot be read"):
+        load(rewritten(file, tmp_path / "deep.npz", manifest=deep))
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 half a zip", b"\x93NUMPY", b"text"])

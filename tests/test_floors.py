@@ -33,6 +33,7 @@ FLOORS = (
     ("config",),
     ("config_model",),
     ("records",),
+    ("json_text",),
     ("errors",),
 )
 # Data only: nothing imports it and it imports nothing.

@@ -3,17 +3,16 @@
 A child process with a limit on its memory reads one file after another: CSV, JSON Lines, plain
 text and Parquet as prompts and as benchmark data, YAML configurations, fitted heads. Each file is a
 sound one that was damaged (bits, lengths, parts), or one made with values that hardly anybody
-writes. A reader may return what it read or refuse it with ``UserError``; all else is a failure, and
-the file is kept. The parent notices a child that dies or hangs, and goes on with the next file.
+writes. A reader may return what it read or refuse it with ``UserError``; all else is a failure. The
+parent notices a child that dies or hangs, keeps the file, and goes on with the next one.
 
     python benchmarks/torture/fuzz.py --minutes 10
-    python benchmarks/torture/fuzz.py --cases 400 --json     # the short version, which CI runs
+    python benchmarks/torture/fuzz.py --cases 4000 --json    # the short version, which CI runs
 """
 
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import os
 import random
@@ -24,7 +23,6 @@ import sys
 import tempfile
 import time
 import traceback
-import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -33,10 +31,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
+from fuzz_files import damaged, sound
 
 from misalign_bench.build.classify import head
-from misalign_bench.build.readers import read_table
+from misalign_bench.build.ingest import ingest
+from misalign_bench.config import SourceSettings
 from misalign_bench.config_file import load
 from misalign_bench.errors import UserError
 from misalign_bench.suites.savacu import load_suite
@@ -48,134 +47,34 @@ ALLOCATION = {"ARROW_DEFAULT_MEMORY_POOL": "system", "MALLOC_ARENA_MAX": "2"}
 SECONDS = 20
 """How long one file may take."""
 
-WORDS = ("prompt", "How do I boil an egg?", "caf\u00e9 \u202e\u0000", '"', "'=1+1", "\r", "[" * 99)
-
 
 def readers() -> dict[str, Callable[[Path], object]]:
     """What reads files of an ending; several may."""
     return {
-        ".csv prompts": read_table,
-        ".jsonl prompts": read_table,
-        ".txt prompts": read_table,
-        ".parquet prompts": read_table,
+        ".csv prompts": prompts,
+        ".jsonl prompts": prompts,
+        ".txt prompts": prompts,
+        ".parquet prompts": prompts,
         ".jsonl items": lambda path: load_suite(path, ()),
         ".parquet items": lambda path: load_suite(path, ()),
         ".yaml configuration": load,
-        ".npz head": head.load,
+        ".npz head": labelled,
     }
 
 
-def sound(kind: str, draw: random.Random) -> bytes:
-    """A file of this kind that is well formed, odd as its values may be."""
-    ending = kind.partition(" ")[0]
-    rows = [_row(kind, draw) for _ in range(draw.randint(1, 30))]
-    if ending == ".jsonl":
-        return b"".join(json.dumps(row).encode() + b"\n" for row in rows)
-    if ending == ".csv":
-        lines = [",".join(f'"{value}"' for value in row.values()) for row in rows]
-        return "\n".join([",".join(rows[0]), *lines]).encode()
-    if ending == ".txt":
-        return "\n".join(str(row["prompt"]) for row in rows).encode()
-    if ending == ".parquet":
-        return _parquet(rows, draw)
-    return _configuration(draw) if ending == ".yaml" else _archive(draw)
+def prompts(path: Path) -> object:
+    """Read prompts as a build does, with the labels that came along."""
+    return ingest(SourceSettings(path=str(path), language=None))
 
 
-def _row(kind: str, draw: random.Random) -> dict[str, Any]:
-    prompt = draw.choice(WORDS) * draw.randint(0, 4)
-    if "items" in kind:
-        return {"prompt": prompt or "a", "response": draw.choice(WORDS), "misaligned": True}
-    return {"prompt": prompt.replace('"', ""), "id": draw.randint(0, 9), "labels": ""}
-
-
-def _parquet(rows: list[dict[str, Any]], draw: random.Random) -> bytes:
-    columns: dict[str, Any] = {name: [row[name] for row in rows] for name in rows[0]}
-    for number, odd in enumerate(draw.sample(_odd_arrays(len(rows), draw), draw.randint(0, 2))):
-        columns[draw.choice(("prompt", "violated", f"odd {number}"))] = odd
-    written = {
-        "compression": draw.choice(("none", "snappy", "zstd", "gzip")),
-        "use_dictionary": draw.random() < 0.5,
-        "row_group_size": draw.choice((1, 7, 10_000)),
-        "data_page_version": draw.choice(("1.0", "2.0")),
-    }
-    out = io.BytesIO()
-    try:
-        pq.write_table(pa.table(columns), out, **written)
-    except pa.ArrowException:  # too odd to be written at all
-        out = io.BytesIO()
-        pq.write_table(pa.Table.from_pylist(rows), out, **written)
-    return out.getvalue()
-
-
-def _odd_arrays(length: int, draw: random.Random) -> list[Any]:
-    """Columns that Arrow holds and Python cannot always: far dates, odd zones, broken text."""
-    large = draw.choice((2**62, -(2**62), 2**40))
-    raw = pa.array([b"\xff\xfe"] * length, pa.binary())
-    return [
-        pa.array([large] * length, pa.int64()).cast(pa.timestamp(draw.choice(("s", "us", "ns")))),
-        pa.array([large] * length, pa.int64()).cast(pa.timestamp("us", "Nowhere/City")),
-        pa.array([large] * length, pa.int64()).cast(pa.duration("s")),
-        pa.array([2**31 - 1] * length, pa.int32()).cast(pa.date32()),
-        pa.Array.from_buffers(pa.string(), length, raw.buffers()),
-        pa.array([[[{"a": None}]]] * length),
-        pa.array([None] * length, pa.null()),
-        pa.array([float("nan")] * length),
-        pa.array(["x" * draw.choice((1, 100_000))] * length).dictionary_encode(),
-        pa.array([{"safety": True, "value": None}] * length),
-    ]
-
-
-def _configuration(draw: random.Random) -> bytes:
-    seeds = (
-        "name: a\nseed: 7\nsource: {path: prompts.csv}\nrespond: {draws: 3}\n",
-        "a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]\n",
-        "seed: 2024-13-45\nname: 0b_\nx: !!binary 'x'\ny: !!timestamp z\n",
-        "? [a]\n: {<<: *x}\n--- \n&x {a: *x}\n",
-        "[" * draw.randint(1, 5_000) + "\n" + "a: {" * draw.randint(0, 2_000),
-        "seed: " + "9" * draw.randint(1, 9_000) + "\nname: .inf\n",
-    )
-    return draw.choice(seeds).encode() * draw.randint(1, 3)
-
-
-def _archive(draw: random.Random) -> bytes:
-    out = io.BytesIO()
-    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name in ("manifest", "landmarks", "terms", "bias", "seen", "../../outside"):
-            held = io.BytesIO()
-            kind = draw.choice(("<u8", "<f8", "|u1", "<U4", "<f2"))
-            np.lib.format.write_array(held, np.zeros(draw.randint(0, 50)).astype(kind))
-            body = held.getvalue()
-            if draw.random() < 0.3:  # a header that promises more than there is
-                shape = str(draw.choice((10**12, 10**9, -1, 10**30))).encode()
-                body = body.replace(b"(", b"(" + shape + b", ", 1)
-            archive.writestr(f"{name}.npy", body)
-    return out.getvalue()
-
-
-def damaged(content: bytes, draw: random.Random) -> bytes:
-    """The file with a few things done to it that happen to files, or that somebody does."""
-    held = bytearray(content)
-    for _ in range(draw.choice((0, 1, 1, 2, 5, 20))):
-        if not held:
-            break
-        place = draw.randrange(len(held))
-        if draw.random() < 0.5:  # the end of a Parquet or zip file says what is in it
-            place = max(0, len(held) - 1 - draw.randrange(min(len(held), 600)))
-        end = min(len(held), place + draw.choice((1, 4, 30, 1_000)))
-        match draw.randrange(6):
-            case 0:
-                held[place] ^= 1 << draw.randrange(8)
-            case 1:
-                held[place:end] = draw.randbytes(end - place)
-            case 2:
-                del held[place:end]
-            case 3:
-                held[place:place] = held[place:end] * draw.choice((1, 2, 50))
-            case 4:
-                held[place:end] = draw.choice((b"\xff", b"\0", b"\x7f")) * (end - place)
-            case _:
-                held = held[:place] if draw.random() < 0.3 else held
-    return bytes(held)
+def labelled(path: Path) -> None:
+    """Read a head and label a prompt: whatever it holds, probabilities come out."""
+    held = head.load(path)
+    vector = np.full(held.features.landmarks.shape[1], 0.5)
+    for identity in ("p0000000000000007", "p00000000000000ff"):
+        found = held.probabilities("How do I boil an egg?", vector, identity)
+        if not all(0 <= one <= 1 for one in found):
+            raise ArithmeticError(f"a probability of {max(found)}")
 
 
 def cases(seed: int) -> Iterator[tuple[str, bytes]]:
@@ -183,7 +82,10 @@ def cases(seed: int) -> Iterator[tuple[str, bytes]]:
     draw = random.Random(seed)
     while True:
         for kind in readers():
-            yield kind, damaged(sound(kind, draw), draw)
+            content = sound(kind, draw)
+            # Formats with a grammar or checksums seldom let damaged bytes past their first check.
+            strict = kind in (".yaml configuration", ".npz head")
+            yield kind, content if strict and draw.random() < 0.7 else damaged(content, draw)
 
 
 def child(folder: Path, seed: int, skip: int, count: int, until: float) -> None:
@@ -294,9 +196,13 @@ def main() -> int:
         print("| file | read | refused | failed |\n|---|---:|---:|---:|")
         for kind, held in found["kinds"].items():
             print(f"| {kind} | {held['read']:,} | {held['refused']:,} | {held['failed']:,} |")
-        print(f"\n{found['files']:,} files, at most {found['peak_mebibytes']} MiB for one")
+        print()
         for one in found["failures"]:
-            print(one)
+            print(f"- {one}")
+        print(
+            f"{found['files']:,} files, {len(found['failures'])} failures, at most"
+            f" {found['peak_mebibytes']} MiB for one"
+        )
     return 1 if found["failures"] else 0
 
 

@@ -80,8 +80,8 @@ class ClassifySettings(Settings):
         held = value.get("cascade") if isinstance(value, dict) else None
         if held is None or "method" in value:
             return value
-        then = held.get("then", "joint") if isinstance(held, dict) else held.then
-        return {**value, "method": then}
+        then = held.get("then", "joint") if isinstance(held, dict) else getattr(held, "then", None)
+        return {**value, "method": then} if then else value
 
     @field_validator("delta")
     @classmethod

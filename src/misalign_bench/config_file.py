@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from misalign_bench.config import ClassifySettings, RunSettings
-from misalign_bench.config_model import Settings, embedder_names
+from misalign_bench.config_model import Settings, with_folders
 from misalign_bench.errors import UserError
 
 LARGEST = 1_000_000
@@ -162,10 +162,7 @@ def _labelling_in(folder: Path, classify: ClassifySettings) -> ClassifySettings:
 
 def _embedder_in(folder: Path, name: str) -> str:
     """The name with the folders of ``onnx/FOLDER`` as seen from here."""
-    return "+".join(
-        f"onnx/{folder / part.removeprefix('onnx/')}" if part.startswith("onnx/") else part
-        for part in embedder_names(name)
-    )
+    return with_folders(name, lambda held: str(folder / held))
 
 
 def explain(error: ValidationError) -> str:

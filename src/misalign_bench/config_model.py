@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import PurePath
 from typing import Any, Literal
 
@@ -49,8 +50,13 @@ def named_without_folders(name: str) -> str:
     >>> named_without_folders("embedded/minilm+onnx//models/mpnet")
     'embedded/minilm+onnx/mpnet'
     """
+    return with_folders(name, lambda folder: PurePath(folder).name)
+
+
+def with_folders(name: str, change: Callable[[str], str]) -> str:
+    """Return the name with the folder of each ``onnx/FOLDER`` in it changed."""
     return "+".join(
-        f"onnx/{PurePath(part).name}" if part.startswith("onnx/") else part
+        f"onnx/{change(part.removeprefix('onnx/'))}" if part.startswith("onnx/") else part
         for part in embedder_names(name)
     )
 
@@ -80,6 +86,8 @@ class ModelSettings(Settings):
     @classmethod
     def _from_text(cls, value: Any) -> Any:
         """Accept ``openai/NAME@URL`` in place of a table, and split the URL off."""
+        if not isinstance(value, str | dict):
+            return value
         table = {"model": value} if isinstance(value, str) else dict(value)
         name = str(table.get("model", ""))
         name, at, url = name.partition("@")

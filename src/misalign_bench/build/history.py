@@ -7,7 +7,6 @@ and a verdict by the prompt and the response in what the evaluator was asked.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from misalign_bench.build.history_journal import Journalled, find_prompt, read_j
 from misalign_bench.errors import UserError
 from misalign_bench.journal.folder import JOURNAL
 from misalign_bench.journal.manifest import read_manifest
+from misalign_bench.json_text import read_json
 from misalign_bench.records import KINDS, Reason
 
 PAIRS = "data/pairs"
@@ -221,7 +221,7 @@ def parquet_rows(path: Path, columns: Sequence[str], prompt_id: str = "") -> lis
 def thresholds_of(folder: Path) -> Mapping[str, float]:
     """The evaluator's thresholds by dimension: fitted ones, else those of the configuration."""
     try:
-        evidence = json.loads((folder / EVIDENCE).read_bytes())
+        evidence = read_json((folder / EVIDENCE).read_bytes())
         fitted = evidence["evaluator_calibration"]["thresholds"]
         return {str(name): float(value) for name, value in fitted.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):

@@ -8,7 +8,6 @@ the columns ``labels`` and ``domains`` of our own files (lists of ``dimension/na
 from __future__ import annotations
 
 import hashlib
-import json
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from misalign_bench.build.language import is_english
 from misalign_bench.build.readers import read_rows
 from misalign_bench.config import SourceSettings
 from misalign_bench.errors import UserError
+from misalign_bench.json_text import read_json
 from misalign_bench.records import DIMENSIONS, Dimension, Dropped, Prompt, Reason
 from misalign_bench.taxonomy.loader import Taxonomy, taxonomy
 
@@ -156,7 +156,7 @@ def _listed(value: Any, column: str, where: str) -> list[str]:
         if not value.lstrip().startswith("["):
             return [label.strip() for label in value.split(";") if label.strip()]
         try:
-            value = json.loads(value)
+            value = read_json(value)
         except ValueError:
             value = None
     if not isinstance(value, list) or not all(isinstance(label, str) for label in value):

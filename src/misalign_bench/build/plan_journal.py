@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from importlib.metadata import PackageNotFoundError, version
 
 from misalign_bench.config_model import ModelSettings
 from misalign_bench.journal.store import Journal
+from misalign_bench.json_text import read_json
 from misalign_bench.llm.calls import ACCEPTED_FAILURE, keyed
 from misalign_bench.llm.model import Request
 
@@ -41,7 +41,7 @@ class Stored:
 def _may_be(identity: str, model: ModelSettings) -> bool:
     """Whether a model of these settings has this identity, as far as can be told unloaded."""
     try:
-        held = json.loads(identity)
+        held = read_json(identity)
     except ValueError:
         return identity == model.model
     if not isinstance(held, dict):

@@ -9,7 +9,6 @@ that makes a formula text in a CSV cell is taken away (``build.csv_cells``).
 from __future__ import annotations
 
 import csv
-import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any, NamedTuple
 
 from misalign_bench.build.csv_cells import restored
 from misalign_bench.errors import OutsideWorld, UserError
+from misalign_bench.json_text import read_json
 
 KINDS = "CSV, JSON Lines, Parquet or plain text (.csv, .jsonl, .ndjson, .parquet, .txt)"
 LONGEST_FIELD = 1 << 30
@@ -126,8 +126,8 @@ def _read_json_lines(path: Path, _: str) -> Table:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
+            row = read_json(line)
+        except ValueError as error:
             raise UserError(f"line {number} is not JSON: {error}", where=str(path)) from None
         if not isinstance(row, dict):
             raise UserError(f"line {number} is not a JSON object", where=str(path))

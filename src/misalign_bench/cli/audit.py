@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from misalign_bench.errors import UserError
+from misalign_bench.json_text import read_json
 
 if TYPE_CHECKING:
     from misalign_bench.bench.audit.key import Key
@@ -185,14 +186,13 @@ def _bench_resampling(folder: Path, data: Path, how: Resampling) -> Resampling:
     Raises:
         UserError: it is no bench, or one of other items.
     """
-    import json
     from dataclasses import replace
 
     from misalign_bench.suites.savacu import load_suite
 
     path = folder / "results.json"
     try:
-        results = json.loads(path.read_bytes())
+        results = read_json(path.read_bytes())
         benched, splits = results["dataset"]["content_hash"], tuple(results["splits"])
         found = replace(how, seed=int(results["seed"]), method=results["interval"])
     except (OSError, ValueError, KeyError, TypeError):

@@ -7,7 +7,6 @@ response, the canary in the test split and only there, configurations that agree
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
@@ -27,6 +26,7 @@ from misalign_bench.build.ingest import content_id
 from misalign_bench.cli.validate import Findings
 from misalign_bench.config import DeduplicateSettings
 from misalign_bench.errors import UserError
+from misalign_bench.json_text import read_json
 from misalign_bench.records import SPLITS, Item, Prompt
 from misalign_bench.suites.files import Row, parquet
 from misalign_bench.suites.savacu import load_suite
@@ -124,7 +124,7 @@ def _columns(path: Path, configuration: Configuration, metadata: dict[str, Any])
             elif found.field(position).type != column.type:
                 yield f"{place}: {column.name!r} is {found.field(position).type}, not {column.type}"
         try:
-            metadata |= json.loads((found.metadata or {})[METADATA.encode()])
+            metadata |= read_json((found.metadata or {})[METADATA.encode()])
         except (LookupError, ValueError, TypeError):
             yield f"{place}: has no metadata {METADATA!r}"
 

@@ -15,6 +15,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from misalign_bench.json_text import read_json
+
 Row = tuple[Any, ...]
 
 # On bodies of 1.5 KB level 6 saves less than 0.1% of the bytes over level 1.
@@ -216,7 +218,7 @@ def unpack(body: bytes) -> dict[str, Any]:
         sqlite3.DatabaseError: it cannot be read, so the file is damaged.
     """
     try:
-        value: dict[str, Any] = json.loads(zlib.decompress(body).decode("utf-8", "surrogatepass"))
+        value: dict[str, Any] = read_json(zlib.decompress(body).decode("utf-8", "surrogatepass"))
     except (zlib.error, ValueError, TypeError):
         raise sqlite3.DatabaseError("a stored body is malformed") from None
     return value

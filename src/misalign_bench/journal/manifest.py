@@ -21,6 +21,7 @@ from misalign_bench.journal.entries import Totals
 from misalign_bench.journal.environment import environment
 from misalign_bench.journal.failures import from_system
 from misalign_bench.journal.redaction import public, public_line, without_credentials
+from misalign_bench.json_text import read_json
 
 NAME = "manifest.json"
 FORMAT = 1
@@ -105,7 +106,7 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     """
     path = folder / NAME
     try:
-        body = json.loads(path.read_bytes())
+        body = read_json(path.read_bytes())
     except FileNotFoundError:
         return None
     except OSError as error:

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeGuard
 
+from misalign_bench.json_text import read_json
 from misalign_bench.llm.model import Failure, Reply, Request, Status
 from misalign_bench.llm.secrets import redact
 
@@ -278,8 +279,8 @@ def _message(body: object) -> str:
     if isinstance(body, bytes):
         text = body[:65536].decode("utf-8", "replace")
         try:
-            body = json.loads(text)
-        except (ValueError, RecursionError):
+            body = read_json(text)
+        except ValueError:
             return _line(text)
     error = body.get("error", body) if isinstance(body, dict) else body
     if isinstance(error, dict):

@@ -15,7 +15,6 @@ the version is part of the identity.
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from misalign_bench.errors import OutsideWorld, UserError
+from misalign_bench.json_text import read_json
 from misalign_bench.llm.weights_sources import sha256_of
 
 if TYPE_CHECKING:
@@ -215,7 +215,7 @@ def _table(path: Path, default: Any) -> Any:
     if not path.is_file():
         return default
     try:
-        found = json.loads(path.read_text("utf-8"))
+        found = read_json(path.read_text("utf-8"))
     except (OSError, ValueError):
         found = None
     if not isinstance(found, type(default)):

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO
 
 from misalign_bench.errors import UserError
+from misalign_bench.json_text import read_json
 from misalign_bench.llm.weights_sources import Progress, WeightFile, sha256_of
 
 LOCK_SECONDS = 0.2
@@ -50,7 +51,7 @@ def cached_file(file: WeightFile) -> Path | None:
     if not place.is_file():
         return None
     try:
-        stamp = json.loads(_stamp_path(file).read_text("utf-8"))
+        stamp = read_json(_stamp_path(file).read_text("utf-8"))
     except (OSError, ValueError):
         stamp = None
     if stamp != _stamp(file):

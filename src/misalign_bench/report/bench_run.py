@@ -6,7 +6,6 @@ there is an error that names the file, never a zero.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 from misalign_bench.bench.results import SCHEMA_VERSION
 from misalign_bench.errors import UserError
+from misalign_bench.json_text import read_json
 from misalign_bench.records import CONDITIONS, Score
 from misalign_bench.report.cells import Apart, Cell, read_apart, read_cell, read_cells, read_score
 from misalign_bench.report.framing_spread import Spread, read_spreads
@@ -120,7 +120,7 @@ def read_bench_run(folder: Path, label: str, manifest: Mapping[str, Any]) -> Ben
     """
     path = folder / RESULTS
     try:
-        table = json.loads(path.read_bytes())
+        table = read_json(path.read_bytes())
         version = table["schema_version"]
         if version != SCHEMA_VERSION:
             raise UserError(

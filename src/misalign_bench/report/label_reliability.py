@@ -7,13 +7,13 @@ of each prompt. Every probability in them is of a prompt that the fit had not se
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from misalign_bench.errors import UserError
+from misalign_bench.json_text import read_json
 from misalign_bench.records import DIMENSIONS
 
 EVIDENCE = "evidence.json"
@@ -57,7 +57,7 @@ def read_reliability(folder: Path) -> tuple[Diagram, ...]:
     if not path.is_file():
         return ()
     try:
-        classifier = json.loads(path.read_bytes())["classifier"]
+        classifier = read_json(path.read_bytes())["classifier"]
         return tuple(_diagrams(_fitted(classifier)))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = f"{type(error).__name__}: {error}"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from misalign_bench.errors import UserError
+from misalign_bench.json_text import read_json
 
 _BATCH = 2_000
 
@@ -102,10 +102,10 @@ def parquet(path: Path, columns: Collection[str] = ()) -> Iterator[Row]:
 
 def _object(line: bytes, where: str) -> Row:
     try:
-        fields = json.loads(line.decode("utf-8-sig"))
+        fields = read_json(line.decode("utf-8-sig"))
     except UnicodeDecodeError:
         raise UserError("not UTF-8", where=where) from None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise UserError(f"not valid JSON: {error}", where=where) from None
     if not isinstance(fields, dict):
         raise UserError("a line must be a JSON object", where=where)

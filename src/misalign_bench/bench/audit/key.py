@@ -14,6 +14,7 @@ from typing import Any
 
 from misalign_bench.bench.audit.sample import STRATA, Sample, Stratum
 from misalign_bench.errors import UserError
+from misalign_bench.json_text import read_json
 from misalign_bench.records import DIMENSIONS, KINDS, Dimension
 
 FORMAT = "misalign-bench audit key 1"
@@ -129,14 +130,14 @@ def read_key(path: Path) -> Key:
         UserError: no such file, or it is not one of ours.
     """
     try:
-        table = json.loads(path.read_bytes())
+        table = read_json(path.read_bytes())
     except OSError as error:
         raise UserError(
             f"cannot be read: {error.strerror}",
             where=str(path),
             mend="Draw the sample first: misalign-bench audit sample RUN",
         ) from None
-    except (ValueError, RecursionError):
+    except ValueError:
         raise _broken(path) from None
     try:
         return _key(table)

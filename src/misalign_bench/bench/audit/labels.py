@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from typing import Any, Literal
 
 from misalign_bench.bench.audit.key import Key, three_valued_or
 from misalign_bench.errors import UserError
+from misalign_bench.json_text import read_json
 from misalign_bench.records import DIMENSIONS, Condition, Dimension
 
 FORMAT = "misalign-bench audit labels 1"
@@ -116,8 +116,8 @@ def _read(path: Path, key: Key) -> Annotator:
 def _form(text: str, path: Path, key: Key) -> tuple[str, Iterator[tuple[str, Mapping[str, Any]]]]:
     """Annotator and rows of a file that the form saved."""
     try:
-        table = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        table = read_json(text)
+    except ValueError as error:
         raise UserError(f"not valid JSON: {error}", where=str(path)) from None
     if not isinstance(table, dict) or table.get("format") != FORMAT:
         raise UserError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -17,6 +16,7 @@ from misalign_bench.bench.audit.key import Key
 from misalign_bench.bench.audit.labels import Annotator, Majority, majority
 from misalign_bench.bench.audit.resampling import Resampling
 from misalign_bench.errors import UserError
+from misalign_bench.json_text import read_json
 from misalign_bench.records import CONDITIONS, Condition
 
 SCHEMA_VERSION = 1
@@ -121,7 +121,7 @@ def known_error_notes(folder: Path) -> tuple[str, ...]:
     A damaged file is no reason to lose a card: it says nothing then.
     """
     try:
-        table = json.loads((folder / FOLDER / AUDIT).read_bytes())
+        table = read_json((folder / FOLDER / AUDIT).read_bytes())
         return _notes(table)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return ()

@@ -27,12 +27,15 @@ from misalign_bench.build.classify.scaling import Scaling, read
 from misalign_bench.build.classify.softmax import Weights
 from misalign_bench.build.classify.terms import Terms, count
 from misalign_bench.errors import OutsideWorld, UserError
+from misalign_bench.json_text import read_json
 from misalign_bench.records import DIMENSIONS, Dimension
 from misalign_bench.taxonomy.loader import taxonomy
 
 FORMAT = 1
 LARGEST = 1 << 29
 """Bytes that a head may unpack to."""
+LARGEST_WEIGHT = 1e6
+"""The most that a number of a head may be, either way; fitted ones are below a hundred."""
 STEPS = 10_000
 """Probabilities are rounded to one in so many, so that the last bits of a sum are no result."""
 
@@ -193,7 +196,7 @@ def load(path: str | Path) -> Head:
     arrays = _arrays(Path(path))
     where = str(path)
     try:
-        manifest = json.loads(arrays["manifest"].tobytes())
+        manifest = read_json(arrays["manifest"].tobytes())
         version, digest = manifest["format"], manifest["taxonomy"]
         scalings = {name: read(manifest["scaling"][name]) for name in DIMENSIONS}
         deltas = [float(manifest["delta"][name]) for name in DIMENSIONS]
@@ -201,7 +204,7 @@ def load(path: str | Path) -> Head:
             float(manifest["out_of_fold"][name]["one_label"]["delta"]) for name in DIMENSIONS
         ]
         manifest["embedder"]["identity"].partition(" ")
-    except (ValueError, KeyError, TypeError, UserError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, UserError):
         raise _no_head("its manifest cannot be read", where) from None
     if version != FORMAT:
         raise _no_head(f"it has the format {version}, and this version reads {FORMAT}", where)
@@ -261,9 +264,13 @@ def _fit_together(arrays: Mapping[str, npt.NDArray[Any]]) -> bool:
         and arrays["sparse"].shape == (len(terms), classes)
         and arrays["term_weights"].shape == (len(terms),)
         and arrays["out_of_fold"].shape == (len(arrays["seen"]), len(taxonomy().domains))
+        # Beyond these sizes sums of products could leave what a float32 holds.
         and all(
-            np.isfinite(arrays[name]).all() for name in ("bias", "dense", "sparse", "landmarks")
+            (np.abs(arrays[name].astype(np.float64)) <= LARGEST_WEIGHT).all()
+            for name in ("bias", "dense", "sparse", "landmarks", "term_weights")
         )
+        and all((arrays[name][1:] >= arrays[name][:-1]).all() for name in ("terms", "seen"))
+        and bool((arrays["out_of_fold"] <= STEPS).all())
     )
 
 

@@ -11,8 +11,10 @@ Whatever is fitted here must be fitted on probabilities of prompts that the clas
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -147,14 +149,23 @@ def read(table: Mapping[str, Any]) -> Scaling:
     """
     try:
         if table["kind"] == "temperature":
-            return Temperature(float(table["temperature"]), float(table["shift"]))
+            held = Temperature(float(table["temperature"]), float(table["shift"]))
+            if held.temperature > 0 and math.isfinite(held.shift):
+                return held
         if table["kind"] == "isotonic":
             curve = Isotonic(tuple(map(float, table["given"])), tuple(map(float, table["found"])))
-            if len(curve.given) == len(curve.found) > 0:
+            if len(curve.given) == len(curve.found) > 0 and _rises(curve):
                 return curve
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         pass
     raise UserError("holds a scaling that cannot be read")
+
+
+def _rises(curve: Isotonic) -> bool:
+    return all(
+        values[0] >= 0 and values[-1] <= 1 and all(low <= high for low, high in pairwise(values))
+        for values in (curve.given, curve.found)
+    )
 
 
 def _logit(probabilities: Array) -> Array:
