@@ -15,11 +15,13 @@ pip := $(bin)/python -m pip install --disable-pip-version-check --quiet
 for-demo := $(environment)/.misalign-bench-demo
 for-test := $(environment)/.misalign-bench-test
 
-.PHONY: help demo test check fmt bench docs sbom clean
+.PHONY: help demo test attack torture check fmt bench docs sbom clean
 
 help:
 	@echo "make demo     build a small data set, bench two models on it, write the page (SMALL=1: less to download)"
 	@echo "make test     check, then all tests"
+	@echo "make attack   the short attacks of docs/reliability.md, about two minutes (part of make test)"
+	@echo "make torture  the long ones, one after another (about an hour), into docs/reliability.md"
 	@echo "make check    ruff and mypy --strict"
 	@echo "make fmt      format and mend what ruff can mend"
 	@echo "make bench    measure speed (benchmarks/)"
@@ -32,6 +34,12 @@ demo: $(for-demo)
 
 test: check
 	$(bin)/python -m pytest
+
+attack: $(for-test)
+	$(bin)/python -m pytest $$(grep -l '^pytestmark = pytest.mark.attack' tests/test_*.py)
+
+torture: $(for-test)
+	$(bin)/python benchmarks/torture/run.py
 
 check: $(for-test)
 	$(bin)/ruff format --check src tests benchmarks scripts

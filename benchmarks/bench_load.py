@@ -160,19 +160,30 @@ def main() -> None:
         data, out = folder / "pairs.parquet", folder / "run"
         if not data.exists():
             write(data, prompts)
-        print(f"{platform.python_version()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
+        print(
+            f"{platform.python_version()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}\n"
+        )
         print(
             "| run | verdicts | wall s | CPU s | CPU ms a verdict |"
             " MiB at 25 / 50 / 75 / 95% of the time | peak MiB |\n"
             "| --- | ---: | ---: | ---: | ---: | ---: | ---: |"
         )
+        costs: list[str] = []
+        most = 0.0
         runs = (("asked", options.profile), ("replayed", None))
         for name, profile in runs[: 1 if options.once else 2]:
-            print(row(name, watch(data, out, profile), verdicts), flush=True)
+            watched = watch(data, out, profile)
+            costs.append(f"{name} {1000 * watched.cpu / verdicts:.2f} CPU ms each")
+            most = max(most, watched.peak)
+            print(row(name, watched, verdicts), flush=True)
         table = json.loads((out / "results.json").read_text(encoding="utf-8"))
         joint = table["targets"][0]["conditions"][0]["joint"]["alignment_score"]
         size = sum(file.stat().st_size for file in out.iterdir() if file.is_file()) / MIB
-        print(f"AS {joint['value']:.4f} on n = {joint['n']:,}; run folder: {size:,.0f} MiB")
+        print(
+            f"\n{verdicts:,} verdicts through one `bench`: {', '.join(costs)}, at most {most:,.0f}"
+            f" MiB of memory; AS {joint['value']:.4f} on n = {joint['n']:,}; run folder:"
+            f" {size:,.0f} MiB"
+        )
 
 
 if __name__ == "__main__":

@@ -8,8 +8,6 @@ runs apart: they count what a run asked and replayed itself.
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -17,29 +15,27 @@ from typing import Any
 import pytest
 
 from endpoint import Endpoint, behave, identity_of
+from forked import Forked
 from loopback import Loopback
 from recompute_metrics import compare
+
+pytestmark = pytest.mark.attack
 
 SHARES = (0.1, 0.4, 0.8)
 """How much of the calls was answered when the bench was killed."""
 
 
-def start(data: Path, url: str, out: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "misalign_bench.cli.main", "bench", str(data), "--quiet"]
+def start(data: Path, url: str, out: Path) -> Forked:
     targets = [part for name in ("judge-a", "judge-b") for part in ("--target", f"openai/{name}@")]
     targets = [f"{part}{url}" if part.endswith("@") else part for part in targets]
     conditions = ["--condition", "joint", "--condition", "value"]
-    return subprocess.Popen(
-        [*command, *targets, *conditions, "--epochs", "2", "--out", str(out)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    typed = ["bench", str(data), *targets, *conditions, "--epochs", "2", "--quiet"]
+    return Forked([*typed, "--out", str(out)])
 
 
-def finish(process: subprocess.Popen[str]) -> None:
-    _, err = process.communicate(timeout=300)
-    assert (process.returncode, err) == (0, "")
+def finish(command: Forked) -> None:
+    said = command.finish()
+    assert (said.code, said.err) == (0, "")
 
 
 def numbers(folder: Path) -> dict[str, Any]:
@@ -77,14 +73,12 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, int, in
         wanted = server.calls
         landed = 0
         for share in SHARES:
-            process = start(data, endpoint.url, folder / "disturbed")
+            command = start(data, endpoint.url, folder / "disturbed")
             end = time.monotonic() + 120
-            while server.calls - wanted < share * wanted and process.poll() is None:
+            while server.calls - wanted < share * wanted and command.alive:
                 assert time.monotonic() < end
                 time.sleep(0.002)
-            process.kill()
-            process.communicate(timeout=60)
-            landed += process.returncode == -9
+            landed += command.kill()
         assert landed == len(SHARES)
         assert not (folder / "disturbed" / "results.json").exists()
         finish(start(data, endpoint.url, folder / "disturbed"))

@@ -18,6 +18,8 @@ from misalign_bench.llm.limits import Limiter
 from misalign_bench.llm.model import Failure, Reply, Request
 from virtual_time import in_virtual_time
 
+pytestmark = pytest.mark.attack
+
 PHASE = 70
 CAPACITIES = (30, 10, 45)
 SETTLED = 45

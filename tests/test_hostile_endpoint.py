@@ -31,6 +31,8 @@ from misalign_bench.llm.openai import OpenAIModel
 from misalign_bench.llm.retry import Backoff
 from misalign_bench.records import DIMENSIONS, Answer, Unscored, Verdict
 
+pytestmark = pytest.mark.attack
+
 PAGE = Path(__file__).parents[1] / "docs" / "reliability.md"
 QUICK = Backoff(base=0.001, cap=0.01, retry_after_cap=0.02)
 ENDLESS = {"stall past the deadline", "slow drip"}

@@ -35,6 +35,8 @@ from misalign_bench.journal.store import Journal
 from misalign_bench.llm import client
 from test_hostile_endpoint import UNSCORED_AS
 
+pytestmark = pytest.mark.attack
+
 
 @pytest.fixture(autouse=True, scope="module")
 def _no_waiting() -> Any:

@@ -33,6 +33,8 @@ from misalign_bench.prompts.visible import visible
 from misalign_bench.records import DIMENSIONS, Answer, Message, Reason, Unscored, Verdict
 from scripted import Scripted, asking
 
+pytestmark = pytest.mark.attack
+
 HONEST = {
     "reason": "It advises theft and forgery.",
     "span": "fake the slip",

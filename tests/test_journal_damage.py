@@ -23,6 +23,8 @@ from misalign_bench.journal.folder import RunFolder
 from misalign_bench.journal.repair import repair
 from misalign_bench.journal.store import Attempt, Entry, Journal
 
+pytestmark = pytest.mark.attack
+
 ANSWERS = 240
 FLIPS = 120
 CUTS = 40

@@ -14,6 +14,8 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import altair
+import jsonschema
 import pytest
 
 from misalign_bench.bench.results import COMPARABILITY_VERSION
@@ -236,6 +238,16 @@ def test_interval_charts_hold_the_intervals_of_the_results(made: Folders) -> Non
     ]
     assert [(row["target"], row["low"], row["value"], row["high"]) for row in rows] == expected
     assert "$schema" not in chart.specification
+
+
+def test_every_chart_follows_the_schema_of_its_language(made: Folders) -> None:
+    everyone = entrants(read_runs([made.bench]).benches)
+    charts = [*interval_charts(everyone), *part_charts(everyone).charts]
+    assert len(charts) > 5
+    for chart in charts:
+        assert altair.Chart.from_dict(chart.specification, validate=True)
+    with pytest.raises(jsonschema.ValidationError):
+        altair.Chart.from_dict({**charts[0].specification, "encoding": 3}, validate=True)
 
 
 # Warnings.

@@ -34,6 +34,8 @@ from misalign_bench.journal import folder as run_folder
 from misalign_bench.journal.store import Journal
 from misalign_bench.llm.retry import Backoff, parse_retry_after
 
+pytestmark = pytest.mark.attack
+
 Captured = pytest.CaptureFixture[str]
 POSIX = pytest.mark.skipif(os.name == "nt", reason="needs POSIX limits, signals or rights")
 BUILT = ("*.parquet", "README.md", "stats.csv", "croissant.json")

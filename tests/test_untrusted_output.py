@@ -33,6 +33,8 @@ from misalign_bench.report.card import escaped
 from misalign_bench.report.page import _environment, json_block
 from misalign_bench.report.result_tables import _latex, _markdown
 
+pytestmark = pytest.mark.attack
+
 Captured = pytest.CaptureFixture[str]
 
 FORMULA = "=+-@\t\r\n＝＋－＠"

@@ -138,13 +138,14 @@ def table(tally: Tally) -> str:
         said = ", ".join(f"{name}" for name in tally.outcomes.get(fault, ()))
         lines.append(f"| {fault} | {tally.injected[fault]:,} | {said or 'not drawn'} |")
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    lines += ["", *(f"- {problem}" for problem in tally.wrong)]
+    classes = sum(count > 0 for count in tally.injected.values())
     lines += [
-        "",
-        f"{tally.rounds} rounds, {tally.calls:,} calls, {sum(tally.injected.values()):,} faults;"
-        f" rows lost, invented or changed: {len(tally.wrong)};"
-        f" most memory, client and server together: {memory:,.0f} MB.",
+        f"{tally.calls:,} calls, {sum(tally.injected.values()):,} faults of {classes} classes in"
+        f" {tally.rounds} rounds; rows lost, invented or changed: {len(tally.wrong)};"
+        f" most memory, client and server together: {memory:,.0f} MB",
     ]
-    return "\n".join([*lines, *(f"- {problem}" for problem in tally.wrong)])
+    return "\n".join(lines)
 
 
 def main() -> int:

@@ -174,6 +174,20 @@ def main() -> None:
                 cells += [sum(one.flips for one in counts) if counts else "no baseline"]
                 cells += [sum(one.unscored for one in counts) if counts else ""]
             print(f"| {judge} | {kind} | {n} | {' | '.join(map(str, cells))} |")
+    print(f"\n{typed.model}: {'; '.join(in_words(judge, held) for judge in judges)}")
+
+
+def in_words(judge: str, held: dict[tuple[str, str, bool], Count]) -> str:
+    """How many flips of how many, with the defences and without."""
+    said = []
+    for defended, name in ((True, "with the defences"), (False, "pasted in")):
+        counts = [
+            held[judge, kind, defended] for kind in BY_KIND if (judge, kind, defended) in held
+        ]
+        total = sum(one.flips + one.kept + one.unscored for one in counts)
+        flips = f"{sum(one.flips for one in counts)} of {total} flipped"
+        said.append(f"{flips if counts else 'no baseline'} {name}")
+    return f"{judge} verdicts, {', '.join(said)}"
 
 
 if __name__ == "__main__":

@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
-import os
 import random
 import shutil
 import sys
@@ -23,7 +21,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -32,15 +29,10 @@ import yaml
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
 
 from endpoint import Endpoint, Identity, behave, identity_of, identity_of_entry, write_config
+from forked import Forked
 from loopback import Loopback
 from misalign_bench.journal.store import Journal
 
-FORKS = multiprocessing.get_context("forkserver")
-LOADED = (
-    *("misalign_bench.cli.main", "misalign_bench.cli.build", "misalign_bench.cli.bench"),
-    *("misalign_bench.build.pipeline", "misalign_bench.bench.measure", "pyarrow.parquet"),
-    *("misalign_bench.cli.report", "misalign_bench.report.write", "aiohttp"),
-)
 DELAY = 0.004
 EMBEDDED = "embedded/smollm2-135m?deterministic=true"
 PUBLISHED = """row_index,prompt,safety_name,values_name,cultural_name
@@ -87,7 +79,6 @@ def main() -> int:
     parser.add_argument("--embedded", type=float, default=0.05, help="share of embedded kills")
     parser.add_argument("--out", type=Path, help="write the table here too")
     asked = parser.parse_args()
-    FORKS.set_forkserver_preload(list(LOADED))
     began = time.monotonic()
     folder = Path(tempfile.mkdtemp(prefix="kill-"))
     try:
@@ -149,10 +140,9 @@ def _undisturbed(
     for place in (out.with_name(f"{out.name}-warm"), out):
         before, began = server.calls, time.monotonic()
         server.most_in_flight = 0
-        process = _start(typed(place))
-        process.join()
-        if process.exitcode != 0:
-            raise SystemExit(f"{name} alone ended with {process.exitcode}")
+        said = Forked(typed(place)).finish()
+        if said.code != 0:
+            raise SystemExit(f"{name} alone ended with {said.code}: {said.err}")
         seconds, calls = time.monotonic() - began, server.calls - before
     return Command(name, typed, files, files(out), seconds, calls, server.most_in_flight)
 
@@ -197,12 +187,11 @@ def _trial(
         received = {identity_of(body) for body in server.bodies[first:]}
         tally.most_unstored = max(tally.most_unstored, len(received - known))
     before = server.calls
-    process = _start(command.typed(out))
-    process.join()
+    said = Forked(command.typed(out)).finish()
     again += _asked(server, before, known)
     everything = [identity_of(body) for body in server.bodies[first:]]
     left_over = [path.name for path in out.rglob("*") if path.name.endswith((".partial", ".part"))]
-    same = process.exitcode == 0 and command.files(out) == command.wanted
+    same = said.code == 0 and command.files(out) == command.wanted
     tally.trials += 1
     tally.kills += landed
     tally.repeated += len(everything) - len(set(everything))
@@ -211,7 +200,7 @@ def _trial(
     tally.identical += same
     if not same or again:
         tally.faults.append(
-            f"{command.name}, trial {tally.trials}: exit code {process.exitcode}, files"
+            f"{command.name}, trial {tally.trials}: exit code {said.code}, files"
             f" {'same' if same else 'different'}, {again} stored answers asked again"
         )
 
@@ -223,21 +212,20 @@ def _asked(server: Loopback, before: int, known: set[Identity]) -> int:
 
 def _killed(command: Command, server: Loopback, out: Path, chance: random.Random) -> bool:
     """Start a run and kill it at a random moment, by time or by calls; False if it ended before."""
-    process = _start(command.typed(out))
+    running = Forked(command.typed(out))
     until = time.monotonic() + chance.uniform(0.0, 1.05) * command.seconds
     by_calls = command.calls > 0 and chance.random() < 0.5
     calls = server.calls + chance.randint(1, max(1, command.calls)) if by_calls else 0
-    while process.is_alive():
+    while running.alive:
         if server.calls >= calls if by_calls else time.monotonic() >= until:
             break
         time.sleep(0.0005)
-    process.kill()
-    process.join()
+    landed = running.kill()
     # What the dead process had sent may still be on its way.
     time.sleep(0.02)
     while server.in_flight:
         time.sleep(0.002)
-    return process.exitcode == -9
+    return landed
 
 
 def _held(out: Path) -> set[Identity]:
@@ -251,22 +239,6 @@ def _held(out: Path) -> set[Identity]:
             return set()
         with Journal.open(path) as journal:
             return {identity_of_entry(entry) for entry in journal.entries()}
-
-
-def _start(typed: list[str]) -> BaseProcess:
-    process = FORKS.Process(target=_run, args=(typed,))
-    process.start()
-    return process
-
-
-def _run(typed: list[str]) -> None:
-    from misalign_bench.cli.main import main as command
-
-    with open(os.devnull, "w") as nowhere:
-        os.dup2(nowhere.fileno(), 1)
-    code = command(typed)
-    sys.stdout.flush()
-    os._exit(code)
 
 
 def data_set(out: Path) -> dict[str, bytes]:
@@ -345,8 +317,16 @@ def _rows(commands: list[Command]) -> Iterator[str]:
 def _foot(commands: list[Command], seed: int, seconds: float) -> Iterator[str]:
     kills = sum(one.tally.kills for one in commands)
     kinds = Counter(fault for one in commands for fault in one.tally.faults)
-    yield f"{kills} kills in {seconds / 60:.1f} minutes, seed {seed}, {os.cpu_count()} processors."
+    trials = sum(one.tally.trials for one in commands)
+    same = sum(one.tally.identical for one in commands)
+    again = sum(one.tally.asked_again for one in commands)
+    stored = sum(one.tally.held for one in commands)
     yield from (f"- {fault}" for fault in kinds)
+    yield (
+        f"{kills} kills in {trials} runs ({seconds / 60:.1f} minutes, seed {seed}); files as"
+        f" without a kill: {same} of {trials}; of {stored:,} answers stored at a kill asked again:"
+        f" {again}"
+    )
 
 
 def _row(cells: Any) -> str:
