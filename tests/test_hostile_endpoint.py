@@ -36,7 +36,7 @@ pytestmark = pytest.mark.attack
 PAGE = Path(__file__).parents[1] / "docs" / "reliability.md"
 QUICK = Backoff(base=0.001, cap=0.01, retry_after_cap=0.02)
 ENDLESS = {"stall past the deadline", "slow drip"}
-SHORT, LONG = 1.0, 60.0
+SHORT, LONG = 0.6, 60.0
 """Deadlines: of faults that only a deadline ends, and of all others."""
 MOST_MEMORY = 128 * 2**20
 """Of client and server together: a 10 MB body stands three times in the server's memory."""

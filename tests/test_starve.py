@@ -334,7 +334,7 @@ def test_a_run_in_a_folder_that_may_not_be_written_can_be_reported_on(
     out = tmp_path / "benched"
     shutil.copytree(undisturbed.benched, out)
     before = {path.name: path.read_bytes() for path in out.iterdir()}
-    report = ["report", str(out), "--out", str(tmp_path / "page.html")]
+    report = ["report", str(out), "--out", str(tmp_path / "results.md")]
     wanted = ((report, 0), (["repair", str(out)], 2))
     out.chmod(0o555)
     (out / ".lock").chmod(0o444)
