@@ -230,7 +230,7 @@ class _State:
             alive = ~self.lost[other]
             form, other, distance = form[alive], other[alive], distance[alive]
             if self._verify is None:
-                scores = np.ones(len(form))
+                scores: npt.NDArray[np.float64] = np.ones(len(form))
             else:
                 scores = self.similarities.of(form, other)
             rows = list(zip(distance.tolist(), other.tolist(), scores.tolist(), strict=True))

@@ -121,7 +121,7 @@ def _characters(normals: Sequence[str], size: int) -> tuple[Owners, Words]:
     lengths = np.array([len(text) for text in padded])
     points = code_points(padded).astype(np.uint64)
     windows = len(points) - size + 1
-    state = np.full(windows, SEED, dtype=np.uint64)
+    state: Words = np.full(windows, SEED, dtype=np.uint64)
     for at in range(0, size, 2):
         word = points[at : at + windows]
         if at + 1 < size:

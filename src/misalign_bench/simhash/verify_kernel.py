@@ -103,7 +103,7 @@ def _pack(points: _Array, at: int) -> Any:
 @compiled
 def _slot(keys: _Array, stamps: _Array, stamp: int, key: np.uint64, shift: np.uint64) -> int:
     """Return the slot that holds the key, or the free one where it belongs."""
-    slot = np.int64((key * _SPREAD) >> shift)
+    slot: Any = np.int64((key * _SPREAD) >> shift)
     while stamps[slot] == stamp and keys[slot] != key:
         slot += 1
         if slot == keys.size:

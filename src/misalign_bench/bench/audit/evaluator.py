@@ -125,7 +125,7 @@ def _sums(found: Sequence[Labelled], names: npt.NDArray[Any]) -> Floats:
 
 
 def _metrics(sums: Floats, population: Mapping[Stratum, int]) -> Floats:
-    totals = np.zeros((_PER_STRATUM - 1, sums.shape[1]))
+    totals: Floats = np.zeros((_PER_STRATUM - 1, sums.shape[1]))
     for place, stratum in enumerate(STRATA):
         held = sums[_PER_STRATUM * place :][:_PER_STRATUM]
         if population[stratum]:

@@ -127,7 +127,8 @@ class Head:
         near = nearness((self.features.landmarks @ dense)[None])[0]
         found = held.bias + np.concatenate([dense, near]) @ held.dense
         found += values @ held.sparse[columns]
-        return found.astype(np.float64)
+        scores: Array = found.astype(np.float64)
+        return scores
 
     def scaled(self, scores: Array) -> Array:
         """Return the calibrated probabilities of the 111 domains from scores, row by row."""
@@ -183,7 +184,7 @@ def save(head: Head, path: Path) -> None:
             entry = zipfile.ZipInfo(f"{name}.npy")
             entry.compress_type = zipfile.ZIP_DEFLATED
             with archive.open(entry, "w") as file:
-                np.lib.format.write_array(file, values[name].astype(kind), allow_pickle=False)
+                np.save(file, values[name].astype(kind), allow_pickle=False)
 
 
 def load(path: str | Path) -> Head:

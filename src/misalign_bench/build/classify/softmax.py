@@ -88,7 +88,7 @@ def fit(
             block[:, 1 : 1 + wide] = recipe.dense_scale * vectors[batch]
             block[:, 1 + wide :] = rows.dense(batch)
             wrong = (softmax(block @ weights, groups) - shares[batch]) / len(batch)
-            slope = block.T @ wrong
+            slope = (block.T @ wrong).astype(np.float32, copy=False)
             slope[1:] += recipe.penalty * weights[1:]
             step += 1
             rate = recipe.rate * (1.0 - (step - 1) / steps)
