@@ -57,5 +57,6 @@ def choose(vectors: Floats, counts: Sequence[Counts], recipe: Recipe, seed: int)
 def nearness(cosines: Floats) -> Floats:
     """Return the kernel's values, each row scaled to length 1."""
     near = np.exp((cosines - cosines.max(axis=1, keepdims=True)) / np.float32(REACH))
-    found = near / np.linalg.norm(near, axis=1, keepdims=True)
-    return found.astype(np.float32, copy=False)
+    length = np.linalg.norm(near, axis=1, keepdims=True)
+    found: Floats = (near / length).astype(np.float32, copy=False)
+    return found
