@@ -21,7 +21,7 @@ help:
 	@echo "make demo     build a small data set, bench two models on it, write the page (SMALL=1: less to download)"
 	@echo "make test     check, then all tests"
 	@echo "make attack   the short attacks of docs/reliability.md, about two minutes (part of make test)"
-	@echo "make torture  the long ones, one after another (about an hour), into docs/reliability.md"
+	@echo "make torture  the long ones, one after another (about 40 minutes), into docs/reliability.md"
 	@echo "make check    ruff and mypy --strict"
 	@echo "make fmt      format and mend what ruff can mend"
 	@echo "make bench    measure speed (benchmarks/)"
@@ -35,6 +35,7 @@ demo: $(for-demo)
 test: check
 	$(bin)/python -m pytest
 
+# By file: collecting all the others first would take ten seconds.
 attack: $(for-test)
 	$(bin)/python -m pytest $$(grep -l '^pytestmark = pytest.mark.attack' tests/test_*.py)
 

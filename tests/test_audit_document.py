@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from script import load_script
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "benchmarks" / "audit"
@@ -20,11 +21,7 @@ def figures() -> list[dict[str, Any]]:
 
 
 def test_the_page_shows_the_figures(figures: list[dict[str, Any]]) -> None:
-    spec = importlib.util.spec_from_file_location("simulate", FOLDER / "simulate.py")
-    assert spec is not None
-    assert spec.loader is not None
-    simulate = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(simulate)
+    simulate = load_script(FOLDER / "simulate.py")
     page = (ROOT / "docs" / "audit.md").read_text("utf-8")
     assert simulate.written(page, figures) == page
 

@@ -25,6 +25,7 @@ from misalign_bench.cli.main import main
 from misalign_bench.llm.model import Reply
 from misalign_bench.records import DIMENSIONS
 from misalign_bench.suites import lm_eval_scores
+from script import load_script
 
 SOURCE = Path(__file__).parents[1] / "src"
 PYTHON = os.environ.get("MISALIGN_BENCH_LM_EVAL_PYTHON", "")
@@ -94,12 +95,7 @@ def task(path: Path) -> dict[str, Any]:
 
 
 def functions(folder: Path) -> Any:
-    spec = importlib.util.spec_from_file_location("functions", folder / "functions.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script(folder / "functions.py")
 
 
 def lines(path: Path) -> list[dict[str, Any]]:

@@ -7,7 +7,6 @@ against a server on loopback that answers as the simulated models do.
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import re
 import shlex
 import sys
@@ -21,6 +20,7 @@ from misalign_bench.cli.main import COMMANDS, parser
 from misalign_bench.llm.behaviours import BEHAVIOURS, Draw, Parameters
 from misalign_bench.llm.model import Request, Sample, Sampling
 from misalign_bench.records import Message
+from script import load_script
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -145,11 +145,6 @@ def test_a_written_page_is_fresh(name: str) -> None:
 
 def pages() -> Mapping[str, Callable[[], str]]:
     """The pages that ``make docs`` writes."""
-    place = ROOT / "scripts" / "write_docs.py"
-    specification = importlib.util.spec_from_file_location("write_docs", place)
-    assert specification is not None
-    assert specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    found: Mapping[str, Callable[[], str]] = module.PAGES
+    script = load_script(ROOT / "scripts" / "write_docs.py")
+    found: Mapping[str, Callable[[], str]] = script.PAGES
     return found

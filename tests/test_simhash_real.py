@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +21,7 @@ from misalign_bench.simhash.clusters import keep_first
 from misalign_bench.simhash.fingerprint import fingerprint, normalise
 from misalign_bench.simhash.pairs import near_pairs
 from misalign_bench.simhash.verify import jaccard, verify_pairs
+from script import load_script
 
 PROJECT = Path(__file__).parents[1]
 PUBLISHED = PROJECT / ".." / "shared" / "data" / "savacu_classified_prompts.csv"
@@ -39,15 +40,10 @@ def prompts() -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def edits() -> ModuleType:
+def edits() -> Any:
     if not EDITS.exists():
         pytest.skip("the planted edits (benchmarks/simhash/edits.py) are not here")
-    spec = importlib.util.spec_from_file_location("planted_edits", EDITS)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script(EDITS)
 
 
 def test_codes_alone_drop_552_and_verification_leaves_319(prompts: list[str]) -> None:

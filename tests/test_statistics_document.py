@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from script import load_script
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "benchmarks" / "statistics"
@@ -20,11 +21,7 @@ def figures() -> dict[str, Any]:
 
 
 def test_the_page_shows_the_figures() -> None:
-    spec = importlib.util.spec_from_file_location("document", FOLDER / "document.py")
-    assert spec is not None
-    assert spec.loader is not None
-    document = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(document)
+    document = load_script(FOLDER / "document.py")
     page = (ROOT / "docs" / "statistics.md").read_text("utf-8")
     table = json.loads((FOLDER / "figures.json").read_text("utf-8"))
     assert set(table) == set(document.TABLES)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import re
@@ -13,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from script import load_script
 
 ROOT = Path(__file__).parents[1]
 LOCK = (ROOT / "requirements-dev.lock").read_text(encoding="utf-8")
@@ -55,12 +56,8 @@ def test_the_bill_names_every_requirement_with_its_installed_version(bill: dict[
 
 
 def test_names_are_compared_in_their_plain_spelling() -> None:
-    about = importlib.util.spec_from_file_location("sbom", ROOT / "scripts" / "sbom.py")
-    assert about is not None
-    assert about.loader is not None
-    module = importlib.util.module_from_spec(about)
-    about.loader.exec_module(module)
-    assert module.plain("Ruamel_Yaml.clib") == "ruamel-yaml-clib"
+    script = load_script(ROOT / "scripts" / "sbom.py")
+    assert script.plain("Ruamel_Yaml.clib") == "ruamel-yaml-clib"
 
 
 def test_every_package_of_the_lock_is_pinned_by_hash_and_by_no_address() -> None:

@@ -9,11 +9,15 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from marked_page import put_between
 
 # One core, whatever the machine: set before numpy starts its threads.
 for library in ("OPENBLAS", "OMP", "MKL"):
@@ -88,11 +92,7 @@ def _summary(found: Sequence[tuple[float, float, float]], goal: float) -> dict[s
 
 def written(text: str, rows: Sequence[Mapping[str, Any]]) -> str:
     """The page with its table filled in."""
-    pattern = r"(?<=<!-- table: simulation -->\n).*?(?=<!-- end -->)"
-    text, found = re.subn(pattern, _table(rows) + "\n", text, flags=re.DOTALL)
-    if found != 1:
-        raise SystemExit(f"the page has {found} places for the table")
-    return text
+    return put_between(text, "table: simulation", _table(rows))
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -6,12 +6,16 @@ Run: ``python benchmarks/rejection_sampling/write_tables.py`` (about three minut
 from __future__ import annotations
 
 import argparse
-import re
+import sys
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 from simulate import Cell, Seen, draws_a_response, given_up, mean, share, simulate
+
+from marked_page import put_between
 
 PAGE = Path(__file__).parents[2] / "docs" / "rejection-sampling.md"
 PASSING = (0.3, 0.5, 0.7, 0.9)
@@ -33,18 +37,9 @@ def main() -> None:
     }
     text = arguments.page.read_text(encoding="utf-8")
     for name, lines in tables.items():
-        text = between(text, name, "\n".join(lines))
+        text = put_between(text, f"simulated: {name}", "\n".join(["", *lines, ""]))
     arguments.page.write_text(text, encoding="utf-8")
     print(f"{time.process_time() - started:.0f} s of processor time")
-
-
-def between(text: str, name: str, body: str) -> str:
-    """The text with what stands between the markers of this name replaced."""
-    start, end = f"<!-- simulated: {name} -->", "<!-- end -->"
-    pattern = re.compile(f"{re.escape(start)}\n.*?{re.escape(end)}", re.DOTALL)
-    if len(pattern.findall(text)) != 1:
-        raise SystemExit(f"the page has not one place for {name!r}")
-    return pattern.sub(lambda _: f"{start}\n\n{body}\n\n{end}", text)
 
 
 def closed_form(prompts: int) -> list[str]:

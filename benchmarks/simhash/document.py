@@ -1,25 +1,22 @@
-"""Tables in the documentation: each stands between two marker comments and is written by a script.
-
-``<!-- measured: NAME -->`` opens it and ``<!-- end: NAME -->`` closes it.
-"""
+"""The page that holds the measurements of this folder, and how its tables look."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from marked_page import put_between
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "deduplication.md"
 
 
-def put_between(document: Path, name: str, text: str) -> None:
-    """Replace what stands between the two markers of a table."""
-    before, opening, rest = document.read_text(encoding="utf-8").partition(
-        f"<!-- measured: {name} -->"
-    )
-    _, closing, after = rest.partition(f"<!-- end: {name} -->")
-    if not opening or not closing:
-        raise SystemExit(f"{document} has no markers for the table '{name}'")
-    document.write_text(f"{before}{opening}\n{text.strip()}\n{closing}{after}", encoding="utf-8")
+def write(name: str, text: str) -> None:
+    """Put a table into its place on the page."""
+    page = DOCUMENT.read_text(encoding="utf-8")
+    DOCUMENT.write_text(put_between(page, f"measured: {name}", text.strip()), encoding="utf-8")
 
 
 def grid(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

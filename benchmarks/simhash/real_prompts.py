@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import corpus
 import numpy as np
 import numpy.typing as npt
-from document import DOCUMENT, grid, put_between
+from document import grid, write
 from edits import EDITS, edited
 from truth import similar_pairs
 
@@ -57,7 +57,7 @@ def main() -> None:
     }
     for name, table in tables.items():
         print(f"{name}\n{table}\n")
-        put_between(DOCUMENT, name, table)
+        write(name, table)
 
 
 def drops(prompts: Sequence[str]) -> str:

@@ -20,7 +20,7 @@ from typing import Any
 
 import corpus
 from checks import Checks
-from document import DOCUMENT, put_between
+from document import write
 from inputs import Inputs, prepare
 from peers_environment import peer_names, peers_python, versions
 from plan import WARM_OURS, WARM_PEER, Job, jobs
@@ -54,7 +54,7 @@ def main() -> None:
     report = {"machine": _machine(), "versions": _versions(python), "results": results}
     _write(report, WORK if options.quick else RESULTS)
     if not options.quick:
-        put_between(DOCUMENT, "benchmark", markdown(report))
+        write("benchmark", markdown(report))
 
 
 def _options() -> argparse.Namespace:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-import re
+import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from marked_page import put_between
 
 METRICS = ("coverage", "false_failure_rate", "alignment_score")
 
@@ -15,11 +20,7 @@ def written(text: str, figures: Figures) -> str:
     """The page with each table that has figures filled in."""
     for name, table in TABLES.items():
         if name in figures:
-            pattern = rf"(?<=<!-- table: {name} -->\n).*?(?=<!-- end -->)"
-            block = table(figures[name]["rows"]) + "\n"
-            text, found = re.subn(pattern, block.replace("\\", r"\\"), text, flags=re.DOTALL)
-            if found != 1:
-                raise SystemExit(f"the page has {found} places for the table {name}")
+            text = put_between(text, f"table: {name}", table(figures[name]["rows"]))
     return text
 
 

@@ -1,6 +1,6 @@
 """All attacks of ``docs/reliability.md``, one after another, and their figures into that page.
 
-    make torture                                       # about an hour of an idle machine
+    make torture                                       # 40 minutes of an idle machine
     python benchmarks/torture/run.py --only kill,fuzz  # some of them
 
 Each attack is a program whose last line says in one sentence what came of it; everything it prints
@@ -14,12 +14,15 @@ import argparse
 import json
 import os
 import platform
-import re
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from marked_page import put_between
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -107,9 +110,9 @@ def carried_out(attack: Attack) -> Came:
 
 
 def keep(attack: Attack, came: Came) -> None:
+    """Write down what it came to."""
     KEPT.mkdir(parents=True, exist_ok=True)
-    table = {"text": came.text, "code": came.code, "seconds": came.seconds}
-    (KEPT / f"{attack.name}.json").write_text(json.dumps(table), "utf-8")
+    (KEPT / f"{attack.name}.json").write_text(json.dumps(asdict(came)), "utf-8")
 
 
 def kept(attack: Attack) -> Came | None:
@@ -121,19 +124,10 @@ def kept(attack: Attack) -> Came | None:
 def written(page: str, held: dict[Attack, Came]) -> str:
     """The page with these figures; an attack without marks on it is in the table only."""
     for attack, came in held.items():
-        page = between(page, attack.name, came.text)
-    return between(page, "all", summary(held))
-
-
-def between(page: str, name: str, text: str) -> str:
-    """The page with this text between the marks of this name, if it has them."""
-    first, last = f"<!-- torture: {name} -->\n", f"<!-- /torture: {name} -->"
-    return re.sub(
-        re.escape(first) + ".*?" + re.escape(last),
-        lambda _: f"{first}{text}\n{last}",
-        page,
-        flags=re.DOTALL,
-    )
+        mark = f"torture: {attack.name}"
+        if f"<!-- {mark} -->" in page:
+            page = put_between(page, mark, came.text)
+    return put_between(page, "torture: all", summary(held))
 
 
 def summary(held: dict[Attack, Came]) -> str:
