@@ -1,4 +1,4 @@
-"""Commands in processes forked from one that has loaded the modules.
+"""Commands in processes forked from one that has loaded the modules, and what a kill leaves.
 
 A command that starts from nothing spends most of a short run on imports. Here nearly all of its
 time, and so nearly every moment of a kill, is the work itself.
@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+
+from misalign_bench.journal.store import Entry, Journal
 
 FORKS = multiprocessing.get_context("forkserver")
 LOADED = (
@@ -30,9 +33,9 @@ FORKS.set_forkserver_preload(list(LOADED))
 
 @dataclass(frozen=True)
 class Said:
-    """How a command ended and what it wrote."""
+    """How a command ended (None: it has not) and what it wrote."""
 
-    code: int
+    code: int | None
     out: str
     err: str
 
@@ -42,7 +45,8 @@ class Forked:
 
     def __init__(self, typed: list[str]) -> None:
         self._place = tempfile.TemporaryDirectory(prefix="forked-")
-        self._process = FORKS.Process(target=_run, args=(typed, self._place.name))
+        # A daemon, so that what a failed test leaves running ends with the tests.
+        self._process = FORKS.Process(target=_run, args=(typed, self._place.name), daemon=True)
         self._process.start()
 
     @property
@@ -62,13 +66,26 @@ class Forked:
         """What it has written so far."""
         out, err = ((Path(self._place.name) / name) for name in ("out", "err"))
         written = [path.read_text() if path.is_file() else "" for path in (out, err)]
-        code = self._process.exitcode
-        return Said(-1 if code is None else code, *written)
+        return Said(self._process.exitcode, *written)
 
     def _killed(self) -> Said:
         self._process.kill()
         self._process.join()
         return self.said()
+
+
+def journal_now(folder: Path) -> dict[str, Entry]:
+    """The answers in a killed run's journal, read from a copy so that the folder stays as it is."""
+    with tempfile.TemporaryDirectory(prefix="journal-") as aside:
+        for file in folder.glob("journal.sqlite*"):
+            # Shared memory is rebuilt from the log, as after a loss of power.
+            if not file.name.endswith("-shm"):
+                shutil.copy(file, aside)
+        path = Path(aside) / "journal.sqlite"
+        if not path.is_file():
+            return {}
+        with Journal.open(path) as journal:
+            return {entry.key: entry for entry in journal.entries()}
 
 
 def _run(typed: list[str], place: str) -> None:

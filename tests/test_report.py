@@ -8,7 +8,7 @@ import json
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -23,6 +23,7 @@ from misalign_bench.cli.main import main
 from misalign_bench.errors import UserError
 from misalign_bench.report.bench_run import read_bench_run
 from misalign_bench.report.build_run import read_build_run
+from misalign_bench.report.chart_parts import Chart
 from misalign_bench.report.charts import interval_charts, part_charts
 from misalign_bench.report.entrants import entrants
 from misalign_bench.report.examples import examples
@@ -213,6 +214,7 @@ def test_several_conditions_give_the_joint_against_single_picture(tmp_path: Path
     rows = parts.charts[0].specification["data"]["values"]
     joint = {one.measured.condition: one.measured.joint.coverage.value for one in everyone}
     assert {row["part"]: row["value"] for row in rows} == joint
+    follow_their_schema(parts.charts)
 
 
 def test_one_condition_gives_bars_by_dimension(made: Folders) -> None:
@@ -240,12 +242,16 @@ def test_interval_charts_hold_the_intervals_of_the_results(made: Folders) -> Non
     assert "$schema" not in chart.specification
 
 
+def follow_their_schema(charts: Sequence[Chart]) -> None:
+    for chart in charts:
+        assert altair.Chart.from_dict(chart.specification, validate=True)
+
+
 def test_every_chart_follows_the_schema_of_its_language(made: Folders) -> None:
     everyone = entrants(read_runs([made.bench]).benches)
     charts = [*interval_charts(everyone), *part_charts(everyone).charts]
     assert len(charts) > 5
-    for chart in charts:
-        assert altair.Chart.from_dict(chart.specification, validate=True)
+    follow_their_schema(charts)
     with pytest.raises(jsonschema.ValidationError):
         altair.Chart.from_dict({**charts[0].specification, "encoding": 3}, validate=True)
 

@@ -7,7 +7,7 @@ writes. A reader may return what it read or refuse it with ``UserError``; all el
 parent notices a child that dies or hangs, keeps the file, and goes on with the next one.
 
     python benchmarks/torture/fuzz.py --minutes 10
-    python benchmarks/torture/fuzz.py --cases 4000 --json    # the short version, which CI runs
+    python benchmarks/torture/fuzz.py --cases 1500 --json    # the short version; CI runs two seeds
 """
 
 from __future__ import annotations

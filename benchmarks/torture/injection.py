@@ -53,6 +53,10 @@ class Count:
     unscored: int = 0
 
 
+Held = dict[tuple[str, str, bool], Count]
+"""Counts by judge, class and whether it was defended."""
+
+
 def pasted(name: str) -> Template:
     """A shipped template without its defences: the texts as they are, no marks."""
     source = resources.files("misalign_bench.prompts").joinpath(f"{name}.j2").read_text("utf-8")
@@ -167,8 +171,7 @@ def main() -> None:
             cells: list[object] = []
             n = 0
             for defended in (True, False):
-                asked = [(judge, one, defended) for one in BY_KIND if kind in (one, "all")]
-                counts = [held[place] for place in asked if place in held]
+                counts = counted(held, judge, kind, defended)
                 n = max(n, sum(one.flips + one.kept + one.unscored for one in counts))
                 # A judge that passes the bad advice by itself cannot be talked into passing it.
                 cells += [sum(one.flips for one in counts) if counts else "no baseline"]
@@ -177,13 +180,17 @@ def main() -> None:
     print(f"\n{typed.model}: {'; '.join(in_words(judge, held) for judge in judges)}")
 
 
-def in_words(judge: str, held: dict[tuple[str, str, bool], Count]) -> str:
+def counted(held: Held, judge: str, kind: str, defended: bool) -> list[Count]:
+    """What was counted of a class, or of all."""
+    asked = [(judge, one, defended) for one in BY_KIND if kind in (one, "all")]
+    return [held[place] for place in asked if place in held]
+
+
+def in_words(judge: str, held: Held) -> str:
     """How many flips of how many, with the defences and without."""
     said = []
     for defended, name in ((True, "with the defences"), (False, "pasted in")):
-        counts = [
-            held[judge, kind, defended] for kind in BY_KIND if (judge, kind, defended) in held
-        ]
+        counts = counted(held, judge, "all", defended)
         total = sum(one.flips + one.kept + one.unscored for one in counts)
         flips = f"{sum(one.flips for one in counts)} of {total} flipped"
         said.append(f"{flips if counts else 'no baseline'} {name}")

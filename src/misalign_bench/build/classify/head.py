@@ -35,7 +35,7 @@ FORMAT = 1
 LARGEST = 1 << 29
 """Bytes that a head may unpack to."""
 LARGEST_WEIGHT = 1e6
-"""The most that a number of a head may be, either way; fitted ones are below a hundred."""
+"""The most that a number of a head may be, either way; fitted ones are below ten."""
 STEPS = 10_000
 """Probabilities are rounded to one in so many, so that the last bits of a sum are no result."""
 
@@ -267,7 +267,7 @@ def _fit_together(arrays: Mapping[str, npt.NDArray[Any]]) -> bool:
         and arrays["out_of_fold"].shape == (len(arrays["seen"]), len(taxonomy().domains))
         # Beyond these sizes sums of products could leave what a float32 holds.
         and all(
-            (np.abs(arrays[name].astype(np.float64)) <= LARGEST_WEIGHT).all()
+            float(np.abs(arrays[name]).max(initial=0)) <= LARGEST_WEIGHT
             for name in ("bias", "dense", "sparse", "landmarks", "term_weights")
         )
         and all((arrays[name][1:] >= arrays[name][:-1]).all() for name in ("terms", "seen"))
